@@ -1,0 +1,1 @@
+"""RTX, a trading engine backend: order books, a double-entry ledger and a Binance-compatible API."""
