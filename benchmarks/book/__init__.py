@@ -1,0 +1,1 @@
+"""The order book alone, ours and others', on one and the same order flow."""
