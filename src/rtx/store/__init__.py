@@ -1,0 +1,1 @@
+"""Everything that the exchange keeps in PostgreSQL: all SQL of the project is in this package."""
