@@ -17,7 +17,8 @@ class NewOrder(Command, tag=1, frozen=True):
     """Place one order.
 
     ``price`` and ``stop_price`` in ticks, ``quantity`` in lots, ``quote_quantity`` in smallest units of the quote asset
-    (MARKET only, instead of ``quantity``). ``client_order_id`` is never empty: the API makes one where the client did not.
+    (MARKET only, instead of ``quantity``). ``client_order_id`` is never empty: the API makes one where the client did
+    not.
     """
 
     account_id: int
@@ -53,8 +54,8 @@ class CancelAllOrders(Command, tag=3, frozen=True):
 class CancelReplaceOrder(Command, tag=4, frozen=True):
     """Cancel one order and place another as one step.
 
-    With ``stop_on_failure`` nothing is placed when the cancellation fails. The new order is judged with the balance that
-    the cancellation sets free; when it is refused, the cancellation stands.
+    With ``stop_on_failure`` nothing is placed when the cancellation fails. The new order is judged with the balance
+    that the cancellation sets free; when it is refused, the cancellation stands.
     """
 
     cancel: CancelOrder
@@ -74,7 +75,7 @@ class AmendOrder(Command, tag=5, frozen=True):
 
 
 class Deposit(Command, tag=6, frozen=True):
-    """Credit ``amount`` smallest units from outside; ``reference`` is the operator's own, unique name of the transfer."""
+    """Credit ``amount`` smallest units from outside; ``reference`` is the operator's unique name of the transfer."""
 
     account_id: int
     asset_id: int
@@ -99,7 +100,7 @@ class CreateAsset(Command, tag=8, frozen=True):
 
 
 class MarketFilters(Command, tag=100, frozen=True):
-    """Limits on orders of a market; 0 disables a limit, except that quantities are at least one lot and prices one tick.
+    """Limits on orders of a market; 0 disables one (quantities are at least one lot and prices one tick all the same).
 
     Prices in ticks, quantities in lots, notionals in smallest quote units. The ``*_multiplier_*`` are parts per million
     of the last price (PERCENT_PRICE_BY_SIDE with ``avgPriceMins`` 0).
@@ -153,7 +154,7 @@ class SetMarketFilters(Command, tag=11, frozen=True):
 
 
 class SetFeeTier(Command, tag=12, frozen=True):
-    """Set the rates, in parts per million of what is received, of fee tier ``tier`` (tier 0 is everybody's at first)."""
+    """Set the rates, in parts per million of what is received, of a fee tier (0 is everybody's at first)."""
 
     tier: int
     maker_rate_ppm: int

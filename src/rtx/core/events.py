@@ -1,7 +1,7 @@
 """Events: everything that a command did, complete enough to answer, project and prove without the state.
 
-Each command gives a list of events in the order in which they happened: trades first, then the final state of every order
-that the command touched, once each, in the order in which they were first touched. Units are those of
+Each command gives a list of events in the order in which they happened: trades first, then the final state of every
+order that the command touched, once each, in the order in which they were first touched. Units are those of
 :mod:`rtx.core.commands`. Fields are only ever appended, with a default.
 """
 
@@ -38,8 +38,8 @@ class Trade(Event, tag=1, frozen=True):
 class OrderState(Event, tag=2, frozen=True):
     """An order after the command. ``executed_quote_quantity`` in smallest quote units, times in microseconds (Unix).
 
-    ``working_at_us`` is when it came to the book (0: a stop order that still waits). ``is_new`` marks the order that this
-    command placed. ``prevented_quantity`` is what self-trade prevention took away.
+    ``working_at_us`` is when it came to the book (0: a stop order that still waits). ``is_new`` marks the order that
+    this command placed. ``prevented_quantity`` is what self-trade prevention took away.
     """
 
     order_id: int

@@ -121,7 +121,7 @@ FEE_ACCOUNT_ID: Final = 2
 FIRST_USER_ACCOUNT_ID: Final = 1001
 
 MAXIMUM_AMOUNT: Final = 2**62
-"""Largest amount of an asset, in its smallest unit, that may exist in all accounts together (fits PostgreSQL bigint)."""
+"""Largest amount of an asset, in its smallest unit, that may exist in all accounts together (fits a 64-bit integer)."""
 
 FEE_RATE_DENOMINATOR: Final = 1_000_000
 """Fee rates are whole parts per million."""

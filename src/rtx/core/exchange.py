@@ -1,0 +1,751 @@
+"""The exchange: one deterministic state machine over all accounts and markets.
+
+:meth:`Exchange.apply` takes a command and the time it was journaled at, and gives its events. A command that is refused
+raises before anything was changed. The caller journals, projects and publishes; nothing here knows of that.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any, Final, NamedTuple
+
+from rtx.core.accounts import Account, Balance
+from rtx.core.book import UNLIMITED_BUDGET, Order
+from rtx.core.commands import (
+    AmendOrder,
+    AnyCommand,
+    CancelAllOrders,
+    CancelOrder,
+    CancelReplaceOrder,
+    CreateAsset,
+    CreateMarket,
+    Deposit,
+    NewOrder,
+    SetAccountFeeTier,
+    SetFeeTier,
+    SetMarketFilters,
+    SetMarketStatus,
+    Withdraw,
+)
+from rtx.core.events import (
+    AccountFeeTierSet,
+    AnyEvent,
+    AssetCreated,
+    Deposited,
+    FeeTierSet,
+    MarketCreated,
+    MarketFiltersChanged,
+    MarketStatusChanged,
+    OrderState,
+    Rejected,
+    Trade,
+    Withdrawn,
+)
+from rtx.core.fees import fee_amount
+from rtx.core.market import Asset, Market
+from rtx.core.rejections import CancelReplaceRejectedError, Reason, RejectedError
+from rtx.core.validation import check_cancel, check_market_definition, check_market_filters, check_order, check_rates
+from rtx.core.vocabulary import (
+    BUY,
+    CANCEL_ONLY,
+    CANCELED,
+    EXPIRED,
+    EXPIRED_IN_MATCH,
+    EXTERNAL_ACCOUNT_ID,
+    FEE_ACCOUNT_ID,
+    FILLED,
+    FOK,
+    GTC,
+    LIMIT,
+    LIMIT_MAKER,
+    MARKET,
+    MAXIMUM_AMOUNT,
+    NEW,
+    PARTIALLY_FILLED,
+    STOP_LOSS,
+    TAKE_PROFIT,
+    TRADING,
+    CancelRestriction,
+    MarketStatus,
+)
+
+WITHOUT_QUANTITY: Final = MAXIMUM_AMOUNT
+"""``remaining`` of an order by quote quantity while it is matched: only its budget ends it."""
+
+
+class LevelChanges(NamedTuple):
+    """Levels of one market whose quantity changed, as (price in ticks, quantity now in lots, 0 when gone)."""
+
+    market_id: int
+    bids: list[tuple[int, int]]
+    asks: list[tuple[int, int]]
+
+
+class Work:
+    """What one command has done so far."""
+
+    __slots__ = ("order", "touched", "trades", "triggered")
+
+    def __init__(self, order: Order | None = None) -> None:
+        self.order = order
+        self.trades: list[AnyEvent] = []
+        self.touched: dict[int, Order] = {} if order is None else {order.order_id: order}
+        self.triggered: deque[int] = deque()
+
+    def events(self) -> list[AnyEvent]:
+        """Trades, then the final state of each touched order."""
+        events = self.trades
+        new_order = self.order
+        for order in self.touched.values():
+            events.append(order_state(order, order is new_order))
+        return events
+
+
+def order_state(order: Order, is_new: bool) -> OrderState:
+    """The public record of an order as it is now."""
+    return OrderState(
+        order.order_id,
+        order.account_id,
+        order.market_id,
+        order.side,
+        order.type,
+        order.time_in_force,
+        order.status,
+        order.price,
+        order.quantity,
+        order.executed_quantity,
+        order.executed_quote_quantity,
+        order.client_order_id,
+        order.created_at_us,
+        order.working_at_us,
+        order.quote_quantity,
+        order.stop_price,
+        order.self_trade_prevention,
+        order.prevented_quantity,
+        is_new,
+    )
+
+
+class Exchange:
+    """The whole state. Not safe for use from several threads; the engine has one."""
+
+    def __init__(self) -> None:
+        self.time_us = 0
+        self.next_order_id = 1
+        self.assets: dict[int, Asset] = {}
+        self.markets: dict[int, Market] = {}
+        self.accounts: dict[int, Account] = {}
+        self.orders: dict[int, Order] = {}
+        self.fee_tiers: dict[int, tuple[int, int]] = {0: (0, 0)}
+        self.changed_balances: dict[Balance, None] = {}
+        self.fee_account = self.open_account(FEE_ACCOUNT_ID)
+        self.external_account = self.open_account(EXTERNAL_ACCOUNT_ID)
+        self._handlers: dict[type, Callable[[Any], list[AnyEvent]]] = {
+            NewOrder: self._new_order,
+            CancelOrder: self._cancel_order,
+            CancelAllOrders: self._cancel_all_orders,
+            CancelReplaceOrder: self._cancel_replace_order,
+            AmendOrder: self._amend_order,
+            Deposit: self._deposit,
+            Withdraw: self._withdraw,
+            CreateAsset: self._create_asset,
+            CreateMarket: self._create_market,
+            SetMarketStatus: self._set_market_status,
+            SetMarketFilters: self._set_market_filters,
+            SetFeeTier: self._set_fee_tier,
+            SetAccountFeeTier: self._set_account_fee_tier,
+        }
+
+    # -- what callers use -----------------------------------------------------------------------------------------
+
+    def apply(self, command: AnyCommand, time_us: int) -> list[AnyEvent]:
+        """Do a command at ``time_us`` (microseconds, Unix, never before the last one's) and return its events.
+
+        Raises :class:`RejectedError` when the exchange refuses it, with the state as it was; ``ValueError`` when time
+        runs backwards, which is a fault of the caller.
+        """
+        before_us = self.time_us
+        if time_us < before_us:
+            raise ValueError(f"command at {time_us} us comes after one at {before_us} us")
+        self.time_us = time_us
+        try:
+            return self._handlers[type(command)](command)
+        except RejectedError:
+            self.time_us = before_us
+            raise
+
+    def take_changed_balances(self) -> list[tuple[int, int, int, int]]:
+        """(account id, asset id, available, held) of every balance that changed since the last call, sorted."""
+        rows = [(b.account_id, b.asset_id, b.available, b.held) for b in self.changed_balances]
+        self.changed_balances.clear()
+        rows.sort()
+        return rows
+
+    def take_changed_levels(self) -> list[LevelChanges]:
+        """The levels of every market that changed since the last call, by market id."""
+        changes = []
+        for market_id, market in self.markets.items():
+            book = market.book
+            if book.bids.changed or book.asks.changed:
+                changes.append(LevelChanges(market_id, book.bids.take_changed(), book.asks.take_changed()))
+        return changes
+
+    def book_levels(self, market_id: int, limit: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+        """Bids and asks, best first, as (price in ticks, quantity in lots); at most ``limit`` each, all with 0.
+
+        Raises :class:`RejectedError` (UNKNOWN_MARKET).
+        """
+        book = self._market(market_id).book
+        return book.bids.best_levels(limit), book.asks.best_levels(limit)
+
+    # -- orders ---------------------------------------------------------------------------------------------------
+
+    def _new_order(self, command: NewOrder) -> list[AnyEvent]:
+        market = self.markets.get(command.market_id)
+        if market is None:
+            raise RejectedError(Reason.UNKNOWN_MARKET, "market_id")
+        if market.status != TRADING:
+            raise RejectedError(Reason.MARKET_CLOSED)
+        check_order(command)
+        account = self.accounts.get(command.account_id) or Account(command.account_id)
+        open_orders = account.open_orders.get(market.market_id)
+        market.check_filters(command, len(open_orders) if open_orders else 0)
+        if open_orders and command.client_order_id in open_orders:
+            raise RejectedError(Reason.DUPLICATE_CLIENT_ORDER_ID, "client_order_id")
+        order_type = command.type
+        if order_type > LIMIT_MAKER:
+            self._check_not_triggered(market, command)
+        self._check_funds(market, account, command)
+        if order_type == LIMIT_MAKER and market.book.crosses(command.side, command.price):
+            raise RejectedError(Reason.WOULD_MATCH_IMMEDIATELY, "price")
+        order = self._accept(command)
+        if order_type > LIMIT_MAKER:
+            self._hold(market, account, order)
+            self.list_as_open(account, order)
+            market.waiting.add(order)
+            return [order_state(order, True)]
+        order.working_at_us = order.created_at_us
+        if order_type == LIMIT_MAKER:
+            self._rest(market, account, order)
+            return [order_state(order, True)]
+        if order_type == LIMIT and order.time_in_force == GTC and not market.book.crosses(order.side, order.price):
+            self._rest(market, account, order)
+            return [order_state(order, True)]
+        work = Work(order)
+        self._work_on(market, account, order, work)
+        if work.triggered:
+            self._work_on_triggered(market, work)
+        return work.events()
+
+    def _accept(self, command: NewOrder) -> Order:
+        """Give the order its id."""
+        order_id = self.next_order_id
+        self.next_order_id = order_id + 1
+        return Order(
+            order_id,
+            command.account_id,
+            command.market_id,
+            command.side,
+            command.type,
+            command.time_in_force,
+            NEW,
+            command.price,
+            command.quantity,
+            command.quantity,
+            0,
+            0,
+            command.client_order_id,
+            self.time_us,
+            0,
+            command.quote_quantity,
+            command.stop_price,
+            command.self_trade_prevention,
+            0,
+        )
+
+    def _check_not_triggered(self, market: Market, command: NewOrder) -> None:
+        last_price = market.last_price
+        if not last_price:
+            return
+        rising = (command.type < TAKE_PROFIT) == (command.side == BUY)
+        if (command.stop_price <= last_price) if rising else (command.stop_price >= last_price):
+            raise RejectedError(Reason.WOULD_TRIGGER_IMMEDIATELY, "stop_price")
+
+    def _check_funds(self, market: Market, account: Account, command: NewOrder) -> None:
+        """Refuse an order that the available balance does not cover."""
+        if command.type == MARKET:
+            self._check_market_order_funds(market, account, command)
+            return
+        if command.side == BUY:
+            needed = (command.price or command.stop_price) * command.quantity * market.quote_per_tick_lot
+            balance = account.balances.get(market.quote_asset_id)
+        else:
+            needed = command.quantity * market.lot_size
+            balance = account.balances.get(market.base_asset_id)
+        if balance is None or balance.available < needed:
+            raise RejectedError(Reason.INSUFFICIENT_BALANCE)
+
+    def _check_market_order_funds(self, market: Market, account: Account, command: NewOrder) -> None:
+        book, unit = market.book, market.quote_per_tick_lot
+        quantity = command.quantity
+        if command.quote_quantity:
+            if not (book.asks if command.side == BUY else book.bids).keys:
+                raise RejectedError(Reason.NO_LIQUIDITY_FOR_QUOTE_QUANTITY, "quote_quantity")
+            quantity = book.walk_quantity(command.side, command.quote_quantity, unit)
+            if quantity < market.minimum_quantity:
+                raise RejectedError(Reason.FILTER_LOT_SIZE, "quote_quantity")
+        if command.side == BUY:
+            needed = command.quote_quantity or book.walk_cost(BUY, quantity, unit)
+            available = account.available(market.quote_asset_id)
+        else:
+            needed = quantity * market.lot_size
+            available = account.available(market.base_asset_id)
+        if available < needed:
+            raise RejectedError(Reason.INSUFFICIENT_BALANCE)
+
+    def _rest(self, market: Market, account: Account, order: Order) -> None:
+        """Put an order into the book: its money is held from now on."""
+        self._hold(market, account, order)
+        self.list_as_open(account, order)
+        market.book.add(order)
+
+    def list_as_open(self, account: Account, order: Order) -> None:
+        self.orders[order.order_id] = order
+        market_id = order.market_id
+        open_orders = account.open_orders.get(market_id)
+        if open_orders is None:
+            open_orders = account.open_orders[market_id] = {}
+        open_orders[order.client_order_id] = order
+
+    def _unlist(self, account: Account, order: Order) -> None:
+        if self.orders.pop(order.order_id, None) is not None:
+            del account.open_orders[order.market_id][order.client_order_id]
+
+    def _hold(self, market: Market, account: Account, order: Order) -> None:
+        if order.side == BUY:
+            balance = account.balances[market.quote_asset_id]
+            amount = order.remaining * (order.price or order.stop_price) * market.quote_per_tick_lot
+        else:
+            balance = account.balances[market.base_asset_id]
+            amount = order.remaining * market.lot_size
+        balance.available -= amount
+        balance.held += amount
+        self.changed_balances[balance] = None
+
+    def _release(self, market: Market, account: Account, order: Order, quantity: int) -> None:
+        """Set free what ``quantity`` lots of an open order hold."""
+        if order.side == BUY:
+            balance = account.balances[market.quote_asset_id]
+            amount = quantity * (order.price or order.stop_price) * market.quote_per_tick_lot
+        else:
+            balance = account.balances[market.base_asset_id]
+            amount = quantity * market.lot_size
+        balance.available += amount
+        balance.held -= amount
+        self.changed_balances[balance] = None
+
+    def _work_on(self, market: Market, account: Account, order: Order, work: Work) -> None:
+        """Match an order that holds nothing (new, or just triggered), then let it rest or end it."""
+        order_type = order.type
+        is_limit = order_type not in (MARKET, STOP_LOSS, TAKE_PROFIT)
+        if is_limit:
+            if order.time_in_force == FOK and market.book.fillable_quantity(order, order.price) < order.remaining:
+                order.status = EXPIRED
+                self._unlist(account, order)
+                return
+            matches = market.book.match(order, order.price, UNLIMITED_BUDGET, market.quote_per_tick_lot)
+        else:
+            matches = self._match_at_any_price(market, account, order)
+        if matches:
+            self._settle(market, account, order, matches, work)
+        self._conclude(market, account, order, is_limit and order.time_in_force == GTC)
+
+    def _match_at_any_price(self, market: Market, account: Account, order: Order) -> list[tuple[Order, int, int]]:
+        budget = UNLIMITED_BUDGET
+        if order.quote_quantity:
+            budget = order.quote_quantity
+            order.remaining = WITHOUT_QUANTITY
+            if order.side != BUY:
+                # The walk was covered when the order was accepted; passing over own orders may make it longer.
+                order.remaining = account.available(market.base_asset_id) // market.lot_size
+        elif order.side == BUY:
+            budget = account.available(market.quote_asset_id)
+        return market.book.match(order, 0, budget, market.quote_per_tick_lot)
+
+    def _conclude(self, market: Market, account: Account, order: Order, may_rest: bool) -> None:
+        """Decide what becomes of a taker after matching."""
+        if order.quote_quantity:
+            self._conclude_quote_quantity(market, order)
+        elif order.remaining == 0:
+            order.status = EXPIRED_IN_MATCH if order.prevented_quantity else FILLED
+        elif may_rest:
+            order.status = PARTIALLY_FILLED if order.executed_quantity else NEW
+            self._hold(market, account, order)
+            if order.order_id not in self.orders:
+                self.list_as_open(account, order)
+            market.book.add(order)
+            return
+        else:
+            order.status = EXPIRED
+        self._unlist(account, order)
+
+    def _conclude_quote_quantity(self, market: Market, order: Order) -> None:
+        order.quantity = order.executed_quantity
+        order.remaining = 0
+        opposite = market.book.asks if order.side == BUY else market.book.bids
+        if order.status == EXPIRED_IN_MATCH:
+            return
+        spent = opposite.keys or order.executed_quote_quantity == order.quote_quantity
+        order.status = FILLED if spent else EXPIRED
+
+    def _settle(  # noqa: PLR0915 - once for every fill: calls would cost more than they explain
+        self, market: Market, taker_account: Account, taker: Order, matches: list[tuple[Order, int, int]], work: Work
+    ) -> None:
+        """Move money and base for each fill, set the makers' states, and look for orders that the prices trigger."""
+        accounts, changed, touched, trades = self.accounts, self.changed_balances, work.touched, work.trades
+        market_id, base_id, quote_id = market.market_id, market.base_asset_id, market.quote_asset_id
+        lot_size, unit = market.lot_size, market.quote_per_tick_lot
+        taker_buys = taker.side == BUY
+        taker_side, taker_id, taker_account_id = taker.side, taker.order_id, taker.account_id
+        taker_rate = taker_account.taker_rate_ppm
+        taker_base, taker_quote = taker_account.balance(base_id), taker_account.balance(quote_id)
+        trade_id = first_trade_id = market.next_trade_id
+        first_price = last_price = executed = executed_quote = base_fees = quote_fees = 0
+        for maker, price, quantity in matches:
+            touched[maker.order_id] = maker
+            maker_account = accounts[maker.account_id]
+            if quantity < 0:
+                self._release(market, maker_account, maker, -quantity)
+                if not maker.remaining:
+                    maker.status = EXPIRED_IN_MATCH
+                    self._unlist(maker_account, maker)
+                continue
+            quote = price * quantity * unit
+            base = quantity * lot_size
+            maker_base = maker_account.balance(base_id)
+            maker_quote = maker_account.balance(quote_id)
+            if taker_buys:
+                taker_fee = fee_amount(base, taker_rate)
+                maker_fee = fee_amount(quote, maker_account.maker_rate_ppm)
+                taker_quote.available -= quote
+                taker_base.available += base - taker_fee
+                maker_base.held -= base
+                maker_quote.available += quote - maker_fee
+                base_fees += taker_fee
+                quote_fees += maker_fee
+            else:
+                taker_fee = fee_amount(quote, taker_rate)
+                maker_fee = fee_amount(base, maker_account.maker_rate_ppm)
+                taker_base.available -= base
+                taker_quote.available += quote - taker_fee
+                maker_quote.held -= quote
+                maker_base.available += base - maker_fee
+                base_fees += maker_fee
+                quote_fees += taker_fee
+            changed[maker_base] = None
+            changed[maker_quote] = None
+            maker.executed_quantity += quantity
+            maker.executed_quote_quantity += quote
+            if maker.remaining:
+                maker.status = PARTIALLY_FILLED
+            else:
+                maker.status = EXPIRED_IN_MATCH if maker.prevented_quantity else FILLED
+                self._unlist(maker_account, maker)
+            trades.append(
+                Trade(
+                    market_id,
+                    trade_id,
+                    price,
+                    quantity,
+                    quote,
+                    taker_side,
+                    maker.order_id,
+                    taker_id,
+                    maker.account_id,
+                    taker_account_id,
+                    maker_fee,
+                    taker_fee,
+                )
+            )
+            trade_id += 1
+            executed += quantity
+            executed_quote += quote
+            first_price = first_price or price
+            last_price = price
+        if trade_id == first_trade_id:
+            return
+        market.next_trade_id = trade_id
+        market.last_price = last_price
+        taker.executed_quantity += executed
+        taker.executed_quote_quantity += executed_quote
+        changed[taker_base] = None
+        changed[taker_quote] = None
+        self._collect_fees(base_id, base_fees)
+        self._collect_fees(quote_id, quote_fees)
+        if market.waiting:
+            low, high = (first_price, last_price) if taker_buys else (last_price, first_price)
+            work.triggered.extend(market.waiting.take_triggered(low, high))
+
+    def _collect_fees(self, asset_id: int, amount: int) -> None:
+        if amount:
+            balance = self.fee_account.balance(asset_id)
+            balance.available += amount
+            self.changed_balances[balance] = None
+
+    def _work_on_triggered(self, market: Market, work: Work) -> None:
+        """Work on triggered orders first in, first out; what they do may trigger more."""
+        triggered = work.triggered
+        while triggered:
+            order = self.orders[triggered.popleft()]
+            work.touched[order.order_id] = order
+            account = self.accounts[order.account_id]
+            self._release(market, account, order, order.remaining)
+            order.working_at_us = self.time_us
+            self._work_on(market, account, order, work)
+
+    # -- cancelling and amending ----------------------------------------------------------------------------------
+
+    def _cancel_order(self, command: CancelOrder) -> list[AnyEvent]:
+        market, account, order = self._find_cancellable(command)
+        self._end(market, account, order, CANCELED)
+        return [order_state(order, False)]
+
+    def _find_cancellable(self, command: CancelOrder) -> tuple[Market, Account, Order]:
+        market = self._market(command.market_id)
+        self._check_cancelling(market)
+        check_cancel(command)
+        account, order = self._find_open(market, command.account_id, command.order_id, command.client_order_id)
+        restriction = command.restriction
+        if restriction and order.status != (
+            NEW if restriction == CancelRestriction.ONLY_NEW.value else PARTIALLY_FILLED
+        ):
+            raise RejectedError(Reason.CANCEL_RESTRICTED, "restriction")
+        return market, account, order
+
+    def _check_cancelling(self, market: Market) -> None:
+        if market.status not in (TRADING, CANCEL_ONLY):
+            raise RejectedError(Reason.MARKET_CLOSED)
+
+    def _find_open(self, market: Market, account_id: int, order_id: int, client_order_id: str) -> tuple[Account, Order]:
+        """An open order of this account in this market; by both names when both are given."""
+        account = self.accounts.get(account_id)
+        order = None
+        if account is not None:
+            if order_id:
+                order = self.orders.get(order_id)
+            else:
+                order = account.open_orders.get(market.market_id, {}).get(client_order_id)
+        if (
+            account is None
+            or order is None
+            or order.account_id != account_id
+            or order.market_id != market.market_id
+            or (client_order_id and order.client_order_id != client_order_id)
+        ):
+            raise RejectedError(Reason.UNKNOWN_ORDER, "order_id" if order_id else "client_order_id")
+        return account, order
+
+    def _end(self, market: Market, account: Account, order: Order, status: int) -> None:
+        """Take an open order out of the exchange and set its money free."""
+        self._release(market, account, order, order.remaining)
+        if order.level is not None:
+            market.book.remove(order)
+        else:
+            market.waiting.remove(order)
+        order.status = status
+        self._unlist(account, order)
+
+    def _cancel_all_orders(self, command: CancelAllOrders) -> list[AnyEvent]:
+        account = self.accounts.get(command.account_id)
+        if command.market_id:
+            markets = [self._market(command.market_id)]
+            self._check_cancelling(markets[0])
+        else:
+            markets = [m for m in self.markets.values() if m.status in (TRADING, CANCEL_ONLY)]
+        found: list[tuple[int, Market, Order]] = []
+        if account is not None:
+            for market in markets:
+                open_orders = account.open_orders.get(market.market_id, {})
+                found += [(order.order_id, market, order) for order in open_orders.values()]
+        if account is None or not found:
+            raise RejectedError(Reason.UNKNOWN_ORDER)
+        found.sort(key=lambda entry: entry[0])
+        events: list[AnyEvent] = []
+        for _, market, order in found:
+            self._end(market, account, order, CANCELED)
+            events.append(order_state(order, False))
+        return events
+
+    def _cancel_replace_order(self, command: CancelReplaceOrder) -> list[AnyEvent]:
+        cancel_refusal: RejectedError | None = None
+        events: list[AnyEvent] = []
+        try:
+            events += self._cancel_order(command.cancel)
+        except RejectedError as refusal:
+            if command.stop_on_failure:
+                raise
+            cancel_refusal = refusal
+            events.append(Rejected(refusal.reason, refusal.field, "cancel"))
+        try:
+            events += self._new_order(command.order)
+        except RejectedError as refusal:
+            if cancel_refusal is not None:
+                raise CancelReplaceRejectedError(cancel_refusal, refusal) from None
+            events.append(Rejected(refusal.reason, refusal.field, "order"))
+        return events
+
+    def _amend_order(self, command: AmendOrder) -> list[AnyEvent]:
+        market = self._market(command.market_id)
+        self._check_cancelling(market)
+        account, order = self._find_open(market, command.account_id, command.order_id, command.client_order_id)
+        quantity = command.quantity
+        if quantity == order.quantity:
+            raise RejectedError(Reason.AMEND_CHANGES_NOTHING, "quantity")
+        if not order.executed_quantity + order.prevented_quantity < quantity < order.quantity:
+            raise RejectedError(Reason.AMEND_NOT_A_REDUCTION, "quantity")
+        if quantity < market.minimum_quantity:
+            raise RejectedError(Reason.FILTER_LOT_SIZE, "quantity")
+        open_orders = account.open_orders[market.market_id]
+        new_id = command.new_client_order_id or order.client_order_id
+        if new_id != order.client_order_id:
+            if new_id in open_orders:
+                raise RejectedError(Reason.DUPLICATE_CLIENT_ORDER_ID, "new_client_order_id")
+            del open_orders[order.client_order_id]
+            order.client_order_id = new_id
+            open_orders[new_id] = order
+        reduction = order.quantity - quantity
+        self._release(market, account, order, reduction)
+        market.book.reduce(order, reduction)
+        order.quantity = quantity
+        return [order_state(order, False)]
+
+    # -- money ----------------------------------------------------------------------------------------------------
+
+    def _deposit(self, command: Deposit) -> list[AnyEvent]:
+        asset = self._asset_of_transfer(command)
+        if asset.supply + command.amount > MAXIMUM_AMOUNT:
+            raise RejectedError(Reason.AMOUNT_TOO_LARGE, "amount")
+        self._transfer(asset, command.account_id, command.amount)
+        return [Deposited(command.account_id, command.asset_id, command.amount, command.reference)]
+
+    def _withdraw(self, command: Withdraw) -> list[AnyEvent]:
+        asset = self._asset_of_transfer(command)
+        account = self.accounts.get(command.account_id)
+        if account is None or account.available(command.asset_id) < command.amount:
+            raise RejectedError(Reason.INSUFFICIENT_BALANCE, "amount")
+        self._transfer(asset, command.account_id, -command.amount)
+        return [Withdrawn(command.account_id, command.asset_id, command.amount, command.reference)]
+
+    def _asset_of_transfer(self, command: Deposit | Withdraw) -> Asset:
+        asset = self.assets.get(command.asset_id)
+        if asset is None:
+            raise RejectedError(Reason.UNKNOWN_ASSET, "asset_id")
+        if command.account_id == EXTERNAL_ACCOUNT_ID or command.account_id < 1:
+            raise RejectedError(Reason.INVALID_FIELD, "account_id")
+        if command.amount < 1:
+            raise RejectedError(Reason.AMOUNT_NOT_POSITIVE, "amount")
+        if not command.reference:
+            raise RejectedError(Reason.INVALID_FIELD, "reference")
+        return asset
+
+    def _transfer(self, asset: Asset, account_id: int, amount: int) -> None:
+        """Move ``amount`` from outside to an account (out of it when negative)."""
+        balance = self.open_account(account_id).balance(asset.asset_id)
+        external = self.external_account.balance(asset.asset_id)
+        balance.available += amount
+        external.available -= amount
+        asset.supply += amount
+        self.changed_balances[balance] = None
+        self.changed_balances[external] = None
+
+    # -- assets, markets, fees ------------------------------------------------------------------------------------
+
+    def _create_asset(self, command: CreateAsset) -> list[AnyEvent]:
+        if not command.symbol:
+            raise RejectedError(Reason.INVALID_FIELD, "symbol")
+        if not 0 <= command.scale <= 18:
+            raise RejectedError(Reason.INVALID_FIELD, "scale")
+        if any(asset.symbol == command.symbol for asset in self.assets.values()):
+            raise RejectedError(Reason.ASSET_EXISTS, "symbol")
+        asset_id = len(self.assets) + 1
+        self.assets[asset_id] = Asset(asset_id, command.symbol, command.scale)
+        return [AssetCreated(asset_id, command.symbol, command.scale)]
+
+    def _create_market(self, command: CreateMarket) -> list[AnyEvent]:
+        if any(market.symbol == command.symbol for market in self.markets.values()):
+            raise RejectedError(Reason.MARKET_EXISTS, "symbol")
+        base = self.assets.get(command.base_asset_id)
+        if base is None:
+            raise RejectedError(Reason.UNKNOWN_ASSET, "base_asset_id")
+        if command.quote_asset_id not in self.assets:
+            raise RejectedError(Reason.UNKNOWN_ASSET, "quote_asset_id")
+        quote_per_tick_lot = check_market_definition(command, base.scale)
+        market_id = len(self.markets) + 1
+        created = MarketCreated(
+            market_id,
+            command.symbol,
+            command.base_asset_id,
+            command.quote_asset_id,
+            command.tick_size,
+            command.lot_size,
+            command.filters,
+            command.status,
+        )
+        self.markets[market_id] = Market(created, quote_per_tick_lot)
+        return [created]
+
+    def _set_market_status(self, command: SetMarketStatus) -> list[AnyEvent]:
+        market = self._market(command.market_id)
+        if not 0 <= command.status < len(MarketStatus):
+            raise RejectedError(Reason.INVALID_FIELD, "status")
+        if market.status == command.status:
+            raise RejectedError(Reason.MARKET_STATUS_UNCHANGED, "status")
+        market.status = command.status
+        return [MarketStatusChanged(command.market_id, command.status)]
+
+    def _set_market_filters(self, command: SetMarketFilters) -> list[AnyEvent]:
+        market = self._market(command.market_id)
+        check_market_filters(command.filters)
+        market.set_filters(command.filters)
+        return [MarketFiltersChanged(command.market_id, command.filters)]
+
+    def _set_fee_tier(self, command: SetFeeTier) -> list[AnyEvent]:
+        check_rates(command)
+        rates = (command.maker_rate_ppm, command.taker_rate_ppm)
+        self.fee_tiers[command.tier] = rates
+        for account in self.accounts.values():
+            if account.fee_tier == command.tier:
+                account.maker_rate_ppm, account.taker_rate_ppm = rates
+        return [FeeTierSet(command.tier, *rates)]
+
+    def _set_account_fee_tier(self, command: SetAccountFeeTier) -> list[AnyEvent]:
+        rates = self.fee_tiers.get(command.tier)
+        if rates is None:
+            raise RejectedError(Reason.UNKNOWN_FEE_TIER, "tier")
+        if command.account_id < 1:
+            raise RejectedError(Reason.INVALID_FIELD, "account_id")
+        account = self.open_account(command.account_id)
+        account.fee_tier = command.tier
+        account.maker_rate_ppm, account.taker_rate_ppm = rates
+        return [AccountFeeTierSet(command.account_id, command.tier)]
+
+    # -- lookups --------------------------------------------------------------------------------------------------
+
+    def _market(self, market_id: int) -> Market:
+        market = self.markets.get(market_id)
+        if market is None:
+            raise RejectedError(Reason.UNKNOWN_MARKET, "market_id")
+        return market
+
+    def open_account(self, account_id: int) -> Account:
+        """The account, made (in tier 0) where there is none yet."""
+        account = self.accounts.get(account_id)
+        if account is None:
+            account = self.accounts[account_id] = Account(account_id)
+            account.maker_rate_ppm, account.taker_rate_ppm = self.fee_tiers[0]
+        return account
+
+    def open_orders(self) -> Iterable[Order]:
+        """All open orders by id."""
+        return (self.orders[order_id] for order_id in sorted(self.orders))

@@ -1,0 +1,155 @@
+"""The whole state as bytes, and its hash.
+
+The form is canonical: the same state gives the same bytes, whatever way led to it. A snapshot bounds how much of the
+journal a start has to replay; the hash lets two exchanges compare themselves.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from typing import Any, Final
+
+import msgspec
+
+from rtx.core.accounts import Account
+from rtx.core.book import BookSide, Order
+from rtx.core.events import MarketCreated
+from rtx.core.exchange import Exchange
+from rtx.core.market import Asset, Market
+
+SNAPSHOT_VERSION: Final = 1
+
+_ORDER_FIELDS: Final = Order.__struct_fields__[: Order.__struct_fields__.index("level")]
+
+_AnyOrder = list[Any]
+
+
+class _AccountState(msgspec.Struct, array_like=True, gc=False):
+    account_id: int
+    fee_tier: int
+    balances: list[tuple[int, int, int]]
+
+
+class _MarketState(msgspec.Struct, array_like=True, gc=False):
+    definition: MarketCreated
+    quote_per_tick_lot: int
+    last_price: int
+    next_trade_id: int
+    bids: list[_AnyOrder]
+    asks: list[_AnyOrder]
+    waiting: list[_AnyOrder]
+
+
+class _State(msgspec.Struct, array_like=True, gc=False):
+    version: int
+    time_us: int
+    next_order_id: int
+    fee_tiers: list[tuple[int, int, int]]
+    assets: list[tuple[int, str, int, int]]
+    markets: list[_MarketState]
+    accounts: list[_AccountState]
+
+
+def dump(exchange: Exchange) -> bytes:
+    """The state as MessagePack."""
+    state = _State(
+        SNAPSHOT_VERSION,
+        exchange.time_us,
+        exchange.next_order_id,
+        sorted((tier, *rates) for tier, rates in exchange.fee_tiers.items()),
+        sorted((a.asset_id, a.symbol, a.scale, a.supply) for a in exchange.assets.values()),
+        [_market_state(exchange, market) for _, market in sorted(exchange.markets.items())],
+        [_account_state(account) for _, account in sorted(exchange.accounts.items())],
+    )
+    return msgspec.msgpack.encode(state)
+
+
+def load(data: bytes) -> Exchange:
+    """The exchange of which ``data`` is the dump; raises ``ValueError`` on any other version or form."""
+    state = msgspec.msgpack.decode(data, type=_State)
+    if state.version != SNAPSHOT_VERSION:
+        raise ValueError(f"snapshot has version {state.version}, this program reads {SNAPSHOT_VERSION}")
+    exchange = Exchange()
+    exchange.time_us = state.time_us
+    exchange.next_order_id = state.next_order_id
+    exchange.fee_tiers = {tier: (maker, taker) for tier, maker, taker in state.fee_tiers}
+    for asset_id, symbol, scale, supply in state.assets:
+        exchange.assets[asset_id] = asset = Asset(asset_id, symbol, scale)
+        asset.supply = supply
+    for account_state in state.accounts:
+        _load_account(exchange, account_state)
+    for market_state in state.markets:
+        _load_market(exchange, market_state)
+    return exchange
+
+
+def state_hash(exchange: Exchange) -> bytes:
+    """SHA-256 of the canonical dump (32 bytes)."""
+    return hashlib.sha256(dump(exchange)).digest()
+
+
+def _market_state(exchange: Exchange, market: Market) -> _MarketState:
+    waiting = sorted(order_id for _, order_id in market.waiting.rising + market.waiting.falling)
+    definition = MarketCreated(
+        market.market_id,
+        market.symbol,
+        market.base_asset_id,
+        market.quote_asset_id,
+        market.tick_size,
+        market.lot_size,
+        market.filters,
+        market.status,
+    )
+    return _MarketState(
+        definition,
+        market.quote_per_tick_lot,
+        market.last_price,
+        market.next_trade_id,
+        [_order_fields(order) for order in _orders_by_priority(market.book.bids)],
+        [_order_fields(order) for order in _orders_by_priority(market.book.asks)],
+        [_order_fields(exchange.orders[order_id]) for order_id in waiting],
+    )
+
+
+def _orders_by_priority(side: BookSide) -> Iterator[Order]:
+    for key in reversed(side.keys):
+        yield from side.levels[key].orders()
+
+
+def _order_fields(order: Order) -> _AnyOrder:
+    return [getattr(order, field) for field in _ORDER_FIELDS]
+
+
+def _account_state(account: Account) -> _AccountState:
+    balances = sorted((b.asset_id, b.available, b.held) for b in account.balances.values())
+    return _AccountState(account.account_id, account.fee_tier, balances)
+
+
+def _load_account(exchange: Exchange, state: _AccountState) -> None:
+    account = exchange.open_account(state.account_id)
+    account.fee_tier = state.fee_tier
+    account.maker_rate_ppm, account.taker_rate_ppm = exchange.fee_tiers[state.fee_tier]
+    for asset_id, available, held in state.balances:
+        balance = account.balance(asset_id)
+        balance.available = available
+        balance.held = held
+
+
+def _load_market(exchange: Exchange, state: _MarketState) -> None:
+    market = Market(state.definition, state.quote_per_tick_lot)
+    market.last_price = state.last_price
+    market.next_trade_id = state.next_trade_id
+    exchange.markets[market.market_id] = market
+    for fields in state.bids + state.asks:
+        market.book.add(_load_order(exchange, fields))
+    for fields in state.waiting:
+        market.waiting.add(_load_order(exchange, fields))
+    market.book.bids.changed.clear()
+    market.book.asks.changed.clear()
+
+
+def _load_order(exchange: Exchange, fields: _AnyOrder) -> Order:
+    order = Order(*fields)
+    exchange.list_as_open(exchange.accounts[order.account_id], order)
+    return order
