@@ -55,7 +55,7 @@ def _download_pip() -> bytes:
     with urllib.request.urlopen(PIP_URL, timeout=DOWNLOAD_TIMEOUT_SECONDS, context=context) as response:
         content: bytes = response.read()
     if hashlib.sha256(content).hexdigest() != PIP_SHA256:
-        sys.exit(f"bootstrap: {PIP_URL} does not have the expected SHA-256 {PIP_SHA256}; something altered it on its way")
+        sys.exit(f"bootstrap: {PIP_URL} is not what it was: its SHA-256 is not {PIP_SHA256}")
     return content
 
 
