@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 
-class Command(msgspec.Struct, frozen=True, array_like=True, gc=False, omit_defaults=False):
+class Command(msgspec.Struct, frozen=True, array_like=True, gc=False, tag_field="kind"):
     """Base of all commands; the tag is the first element of the encoded array."""
 
 

@@ -1,7 +1,8 @@
 """Events: everything that a command did, complete enough to answer, project and prove without the state.
 
 Each command gives a list of events in the order in which they happened: trades first, then the final state of every
-order that the command touched, once each, in the order in which they were first touched. Units are those of
+order that the command touched, once each, in the order in which they were first touched. A cancel-replace gives the
+events of its cancellation, then those of its order. Units are those of
 :mod:`rtx.core.commands`. Fields are only ever appended, with a default.
 """
 
@@ -14,7 +15,7 @@ import msgspec
 from rtx.core.commands import MarketFilters
 
 
-class Event(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class Event(msgspec.Struct, frozen=True, array_like=True, gc=False, tag_field="kind"):
     """Base of all events; the tag is the first element of the encoded array."""
 
 

@@ -397,7 +397,7 @@ class Exchange:
         if order.status == EXPIRED_IN_MATCH:
             return
         spent = opposite.keys or order.executed_quote_quantity == order.quote_quantity
-        order.status = FILLED if spent else EXPIRED
+        order.status = FILLED if spent and order.executed_quantity else EXPIRED
 
     def _settle(  # noqa: PLR0915 - once for every fill: calls would cost more than they explain
         self, market: Market, taker_account: Account, taker: Order, matches: list[tuple[Order, int, int]], work: Work
@@ -578,6 +578,8 @@ class Exchange:
         return events
 
     def _cancel_replace_order(self, command: CancelReplaceOrder) -> list[AnyEvent]:
+        if (command.cancel.account_id, command.cancel.market_id) != (command.order.account_id, command.order.market_id):
+            raise RejectedError(Reason.INVALID_FIELD, "order")
         cancel_refusal: RejectedError | None = None
         events: list[AnyEvent] = []
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from rtx.core.commands import CancelOrder, CreateMarket, MarketFilters, NewOrder, SetFeeTier
 from rtx.core.rejections import Reason, RejectedError
 from rtx.core.vocabulary import (
+    FEE_ACCOUNT_ID,
     FEE_RATE_DENOMINATOR,
     FOK,
     GTC,
@@ -42,6 +43,7 @@ def check_order(order: NewOrder) -> None:
         and 0 <= order.time_in_force <= FOK
         and 0 <= order.self_trade_prevention < len(SelfTradePrevention)
         and order.client_order_id
+        and order.account_id > FEE_ACCOUNT_ID
     ):
         return
     _check_ranges(order)
@@ -61,6 +63,8 @@ def _check_ranges(order: NewOrder) -> None:
     ):
         if not 0 <= getattr(order, field) <= highest:
             raise RejectedError(Reason.INVALID_FIELD, field)
+    if order.account_id <= FEE_ACCOUNT_ID:
+        raise RejectedError(Reason.INVALID_FIELD, "account_id")
     if not order.client_order_id:
         raise RejectedError(Reason.INVALID_FIELD, "client_order_id")
 
