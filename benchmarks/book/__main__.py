@@ -6,7 +6,7 @@ import argparse
 
 from benchmarks.book.contestants import PEERS
 from benchmarks.book.flow import generate_flow
-from benchmarks.book.runner import fastest_reporting, markdown, measure
+from benchmarks.book.runner import fastest_reporting, markdown, measure, split_by_presence
 
 
 def main() -> None:
@@ -18,7 +18,11 @@ def main() -> None:
     options = parser.parse_args()
 
     flow = generate_flow(options.operations, seed=options.seed)
-    results = measure(PEERS, flow, turns=options.turns)
+    present, missing = split_by_presence(PEERS)
+    if not present:
+        parser.error("none of the books is installed: `make install-bench` installs them")
+    print(*missing, sep="\n")
+    results = measure(present, flow, turns=options.turns)
     peers = [result.name for result in results]
     print(f"{len(flow.operations):,} operations, {len(flow.fills):,} fills, seed {flow.seed}, {options.turns} turns\n")
     print(markdown(results, fastest_reporting(results, peers)))

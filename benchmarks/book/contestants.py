@@ -1,8 +1,8 @@
 """What a book must offer to take part, and the adapters of the peers.
 
 An adapter drives its book in one tight loop of its own, with the calls that the peer's documentation shows, so that no
-common layer costs any of them a call per operation. Peers are imported when they are built: a missing one is named together
-with how to get it, and the others still run.
+common layer costs any of them a call per operation. Peers are imported when they are built, so that a missing one can
+be named and the others still run.
 """
 
 from __future__ import annotations
@@ -128,8 +128,8 @@ class LimitOrderBook:
 class PyOrderBook:
     """`pyorderbook` (pure Python): every match gives a blotter with its trades.
 
-    It names orders by its own random ids and takes the order itself to cancel, so the adapter keeps the orders by our id,
-    as any caller of it must.
+    It names orders by its own random ids and takes the order itself to cancel, so the adapter keeps the orders by
+    our id, as any caller of it must.
     """
 
     report = FillReport.EVERY_FILL

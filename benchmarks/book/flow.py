@@ -1,10 +1,10 @@
 """One order flow for every book, made before any clock runs.
 
-Peers differ in what they do with the cancellation of an order that is gone (an error, a crash), so the generator matches
-while it draws and only cancels what rests. The same matching gives the fills that every book must then report.
+Peers differ in what they do with the cancellation of an order that is gone, so the generator matches while it draws and
+only cancels what rests. The same matching gives the fills that every book must then report.
 
-The mix follows what exchanges publish of themselves: about half of all messages are new limit orders near the touch, nearly
-as many are cancellations, and a few take liquidity.
+The mix is a market maker's market: half of all messages are new limit orders near the touch, nearly as many are
+cancellations, and a few take liquidity; as much leaves the book as comes, so its size stays what it was at the opening.
 """
 
 from __future__ import annotations

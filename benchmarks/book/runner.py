@@ -1,8 +1,8 @@
 """Drives every book through the same flow, in turns, and compares them.
 
-Turns are interleaved (each book once, then each again) so that a slow moment of the machine falls on all alike; the figure
-of a book is the median of its turns. A book that ends with other fills or another book than the flow's own is wrong, and
-its figure is not printed.
+Turns are interleaved (each book once, then each again) so that a slow moment of the machine falls on all alike; the
+figure of a book is the median of its turns. A book that ends with other fills or other resting orders than the flow's
+own is wrong, and stops the run.
 """
 
 from __future__ import annotations
@@ -45,6 +45,20 @@ def check(contestant: Contestant, flow: OrderFlow) -> None:
         raise WrongResultError(f"{contestant.name}: {resting} rests, expected {flow.resting}")
 
 
+def split_by_presence(factories: Sequence[ContestantFactory]) -> tuple[list[ContestantFactory], list[str]]:
+    """The books that can be built here, and a sentence for each that is not installed."""
+    present: list[ContestantFactory] = []
+    missing: list[str] = []
+    for factory in factories:
+        try:
+            factory()
+        except ModuleNotFoundError as error:
+            missing.append(f"left out, not installed (`make install-bench` does): {error.name}")
+        else:
+            present.append(factory)
+    return present, missing
+
+
 def time_once(factory: ContestantFactory, flow: OrderFlow) -> tuple[Contestant, float]:
     """Build a book, fill it, and time the operations; gives the book and the operations per second."""
     contestant = factory()
@@ -78,13 +92,13 @@ def fastest_reporting(results: Sequence[BookResult], among: Sequence[str]) -> Bo
 def markdown(results: Sequence[BookResult], baseline: BookResult) -> str:
     """A Markdown table; ratios are of medians, to ``baseline``."""
     lines = [
-        "| book | reports | operations/s, median | slowest–fastest turn | ratio |",
+        "| book | reports | operations/s, median | slowest to fastest turn | ratio |",
         "|---|---|--:|--:|--:|",
     ]
     lines += [
         f"| {result.name} | {result.report.value} | {result.median:,.0f} "
-        f"| {min(result.operations_per_second):,.0f}–{max(result.operations_per_second):,.0f} "
-        f"| {result.median / baseline.median:.2f}× |"
+        f"| {min(result.operations_per_second):,.0f} to {max(result.operations_per_second):,.0f} "
+        f"| {result.median / baseline.median:.2f} |"
         for result in results
     ]
     return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""Orders through the public HTTP API, closed-loop, signed, from many connections."""

@@ -1,0 +1,123 @@
+"""`python -m benchmarks`: everything, as Markdown.
+
+Each figure is a ratio within one run. Orders and pgbench take turns on the same PostgreSQL, so that a slow moment of
+the machine falls on both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import statistics
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+
+from benchmarks.backend import BackendError, ReadyFile, read_ready_file, started_backend
+from benchmarks.book.contestants import PEERS
+from benchmarks.book.flow import generate_flow
+from benchmarks.book.runner import WrongResultError, fastest_reporting, markdown, measure, split_by_presence
+from benchmarks.http.accounts import SetupError
+from benchmarks.http.load import LoadError, LoadResult
+from benchmarks.http.session import describe, open_session
+from benchmarks.pgbench import CLIENTS, SCALE, Pgbench, PgbenchError, parse_database_url
+
+SECTIONS = ("book", "orders")
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One stretch of pgbench and the stretch of orders that followed."""
+
+    transactions_per_second: float
+    orders: LoadResult
+
+    @property
+    def ratio(self) -> float:
+        """Accepted orders for one transaction of TPC-B."""
+        return self.orders.accepted_per_second / self.transactions_per_second
+
+
+def main() -> None:
+    """Read the options and run the sections asked for."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"of {', '.join(SECTIONS)}; all by default")
+    parser.add_argument("--ready-file", type=Path, help="use this running backend; by default one is started")
+    parser.add_argument("--operations", type=int, default=300_000, help="of the order flow (default 300000)")
+    parser.add_argument("--turns", type=int, default=3, help="of everything (default 3)")
+    parser.add_argument("--seconds", type=int, default=20, help="of each turn of orders and of pgbench (default 20)")
+    parser.add_argument("--connections", type=int, default=64, help="that send orders (default 64)")
+    parser.add_argument("--accounts", type=int, default=32, help="fresh accounts that take turns (default 32)")
+    options = parser.parse_args()
+    unknown = set(options.sections) - set(SECTIONS)
+    if unknown:
+        parser.error(f"no such section: {', '.join(sorted(unknown))}; there are {', '.join(SECTIONS)}")
+    sections = options.sections or SECTIONS
+
+    if "book" in sections:
+        compare_books(options.operations, options.turns)
+    if "orders" in sections:
+        given = options.ready_file
+        with contextlib.nullcontext(read_ready_file(given)) if given else started_backend() as ready:
+            compare_orders(ready, options.turns, options.seconds, options.connections, options.accounts)
+
+
+def compare_books(operations: int, turns: int) -> None:
+    """Print the books' table."""
+    flow = generate_flow(operations)
+    present, missing = split_by_presence(PEERS)
+    print("## Order books\n", *missing, sep="\n")
+    if present:
+        results = measure(present, flow, turns=turns)
+        baseline = fastest_reporting(results, [result.name for result in results])
+        print(f"{operations:,} operations, {len(flow.fills):,} fills, {turns} turns of each, interleaved.\n")
+        print(markdown(results, baseline), flush=True)
+
+
+def compare_orders(ready: ReadyFile, turns: int, seconds: int, connections: int, accounts: int) -> None:
+    """Print the table of orders through HTTP against pgbench, and the latency of one connection against a commit."""
+    session = open_session(ready, symbol="BTCUSDT", accounts=accounts, middle=Decimal(50_000), seed=1)
+    pgbench = Pgbench(parse_database_url(ready.database_url))
+    pgbench.prepare()
+    try:
+        session.warm_up(connections)
+        measured = [
+            Turn(pgbench.transactions_per_second(seconds), session.measure(connections, seconds)) for _ in range(turns)
+        ]
+        print_turns(measured, connections, seconds)
+        commit_ms = pgbench.commit_latency_ms()
+        session.warm_up(1)
+        single = session.measure(1, min(seconds, 10))
+        single_ms = single.latency_ms(0.5)
+        print(
+            f"\nOne connection: an order takes {single_ms:.2f} ms (median), a bare one-row commit {commit_ms:.2f} ms:"
+        )
+        print(f"{single_ms - commit_ms:.2f} ms over it.")
+    finally:
+        pgbench.remove()
+
+
+def print_turns(turns: Sequence[Turn], connections: int, seconds: int) -> None:
+    """Print one row a turn, and the median ratio."""
+    print("\n## Orders through HTTP against pgbench\n")
+    print(f"{connections} connections; pgbench TPC-B, scale {SCALE}, prepared, {CLIENTS} clients; {seconds} s each.\n")
+    print("| turn | pgbench, transactions/s | orders/s accepted | ratio | p50 ms | p99 ms | refused |")
+    print("|--:|--:|--:|--:|--:|--:|--:|")
+    for number, turn in enumerate(turns, start=1):
+        orders = turn.orders
+        print(
+            f"| {number} | {turn.transactions_per_second:,.0f} | {orders.accepted_per_second:,.0f} | {turn.ratio:.2f} "
+            f"| {orders.latency_ms(0.5):.2f} | {orders.latency_ms(0.99):.2f} | {orders.refused.total():,} |"
+        )
+    print(f"\nMedian ratio {statistics.median(turn.ratio for turn in turns):.2f}.\n")
+    for turn in turns:
+        print(describe(turn.orders), flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (BackendError, SetupError, LoadError, PgbenchError, WrongResultError) as error:
+        sys.exit(f"benchmarks: {error}")
