@@ -58,9 +58,12 @@ class JsonClient:
         if token:
             headers["Authorization"] = f"Bearer {token}"
         content = None if body is None else msgspec.json.encode(body)
-        self._connection.request(method, path, body=content, headers=headers)
-        answer = self._connection.getresponse()
-        payload = answer.read()
+        try:
+            self._connection.request(method, path, body=content, headers=headers)
+            answer = self._connection.getresponse()
+            payload = answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise SetupError(f"{method} {path} had no answer: {error!r}") from error
         if not 200 <= answer.status < 300:
             raise SetupError(f"{method} {path} gave {answer.status}: {payload[:300].decode(errors='replace')}")
         return msgspec.json.decode(payload)

@@ -103,7 +103,10 @@ def drive(address: tuple[str, int], requests: Sequence[bytes], *, connections: i
     What is under way at the end is waited for and counted, with the time it takes. Raises :class:`LoadError`.
     """
     result = LoadResult()
-    opened = [_Connection(address) for _ in range(min(connections, len(requests)))]
+    try:
+        opened = [_Connection(address) for _ in range(min(connections, len(requests)))]
+    except OSError as error:
+        raise LoadError(f"no connection to {address[0]}:{address[1]}: {error!r}") from error
     with select.epoll() as poll:
         by_descriptor = {connection.socket.fileno(): connection for connection in opened}
         for descriptor in by_descriptor:
@@ -113,6 +116,8 @@ def drive(address: tuple[str, int], requests: Sequence[bytes], *, connections: i
         started, cpu_started = time.perf_counter(), time.process_time()
         try:
             _loop(poll, by_descriptor, iter(requests), started + seconds, result)
+        except OSError as error:
+            raise LoadError(f"a connection broke: {error!r}") from error
         finally:
             gc.enable()
             for connection in opened:
