@@ -13,15 +13,16 @@ from pathlib import Path
 from typing import ClassVar
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from rtx.embedded.server import HOST, EmbeddedServer, EmbeddedServerError, Progress
 
-# Passed as an option because a server that rewrote its title would lose its mark.
 SETTINGS = {
     "bind": HOST,
     "protected-mode": "yes",
     "daemonize": "no",
-    "set-proc-title": "no",
+    "set-proc-title": "no",  # the title would replace the command line, and the mark in it
     "save": '""',
     "appendonly": "no",
     "maxmemory": "128mb",
@@ -67,14 +68,16 @@ class EmbeddedValkey(EmbeddedServer):
         settings = {
             **SETTINGS,
             "port": str(port),
-            "dir": f'"{self.data_directory}"',
             "requirepass": self._password_path.read_text().strip(),
         }
         return "".join(f"{name} {value}\n" for name, value in settings.items()).encode()
 
     def _is_ready(self, process: "subprocess.Popen[bytes]", port: int) -> bool:
         with redis.Redis.from_url(
-            self._url(port), socket_connect_timeout=READY_TIMEOUT_SECONDS, socket_timeout=READY_TIMEOUT_SECONDS
+            self._url(port),
+            socket_connect_timeout=READY_TIMEOUT_SECONDS,
+            socket_timeout=READY_TIMEOUT_SECONDS,
+            retry=Retry(NoBackoff(), 0),
         ) as client:
             try:
                 return bool(client.ping())
