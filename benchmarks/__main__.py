@@ -18,6 +18,7 @@ from pathlib import Path
 from benchmarks.backend import BackendError, ReadyFile, read_ready_file, started_backend
 from benchmarks.book.contestants import PEERS
 from benchmarks.book.flow import generate_flow
+from benchmarks.book.ours import OURS
 from benchmarks.book.runner import WrongResultError, fastest_reporting, markdown, measure, split_by_presence
 from benchmarks.http.accounts import SetupError
 from benchmarks.http.load import LoadError, LoadResult
@@ -70,8 +71,8 @@ def compare_books(operations: int, turns: int) -> None:
     present, missing = split_by_presence(PEERS)
     print("## Order books\n", *missing, sep="\n")
     if present:
-        results = measure(present, flow, turns=turns)
-        baseline = fastest_reporting(results, [result.name for result in results])
+        results = measure([*OURS, *present], flow, turns=turns)
+        baseline = fastest_reporting(results, present)
         print(f"{operations:,} operations, {len(flow.fills):,} fills, {turns} turns of each, interleaved.\n")
         print(markdown(results, baseline), flush=True)
 

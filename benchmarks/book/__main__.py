@@ -6,6 +6,7 @@ import argparse
 
 from benchmarks.book.contestants import PEERS
 from benchmarks.book.flow import generate_flow
+from benchmarks.book.ours import OURS
 from benchmarks.book.runner import fastest_reporting, markdown, measure, split_by_presence
 
 
@@ -22,10 +23,9 @@ def main() -> None:
     if not present:
         parser.error("none of the books is installed: `make install-bench` installs them")
     print(*missing, sep="\n")
-    results = measure(present, flow, turns=options.turns)
-    peers = [result.name for result in results]
+    results = measure([*OURS, *present], flow, turns=options.turns)
     print(f"{len(flow.operations):,} operations, {len(flow.fills):,} fills, seed {flow.seed}, {options.turns} turns\n")
-    print(markdown(results, fastest_reporting(results, peers)))
+    print(markdown(results, fastest_reporting(results, present)))
 
 
 if __name__ == "__main__":

@@ -83,9 +83,10 @@ def measure(factories: Sequence[ContestantFactory], flow: OrderFlow, *, turns: i
     return sorted(results, key=lambda result: result.median, reverse=True)
 
 
-def fastest_reporting(results: Sequence[BookResult], among: Sequence[str]) -> BookResult:
-    """The fastest of the books named in ``among`` that reports every fill; raises ``ValueError`` if none does."""
-    reporting = [result for result in results if result.name in among and result.report is FillReport.EVERY_FILL]
+def fastest_reporting(results: Sequence[BookResult], among: Sequence[ContestantFactory]) -> BookResult:
+    """The fastest of the books in ``among`` that reports every fill; raises ``ValueError`` if none does."""
+    names = {factory().name for factory in among}
+    reporting = [result for result in results if result.name in names and result.report is FillReport.EVERY_FILL]
     return max(reporting, key=lambda result: result.median)
 
 

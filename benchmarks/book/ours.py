@@ -1,0 +1,153 @@
+"""Our own contestants: the order book alone, and the whole exchange around it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from benchmarks.book.contestants import ContestantFactory, FillReport
+from benchmarks.book.flow import ADD, BUY, SELL, Fill, Operation, RestingTotals
+from rtx.core.book import UNLIMITED_BUDGET, Book, Order
+from rtx.core.commands import (
+    CancelOrder,
+    CreateAsset,
+    CreateMarket,
+    Deposit,
+    MarketFilters,
+    NewOrder,
+    SetFeeTier,
+)
+from rtx.core.events import AnyEvent, Trade
+from rtx.core.exchange import Exchange
+from rtx.core.vocabulary import FIRST_USER_ACCOUNT_ID, GTC, LIMIT, NEW, STP_NONE
+
+ACCOUNTS: Final = 100
+FUNDING: Final = 10**15
+FEE_PPM: Final = 1_000
+BATCH_OPERATIONS: Final = 100
+"""How often the exchange is asked for what changed, as the engine does once a batch."""
+
+TIME_US: Final = 1_700_000_000_000_000
+MARKET_ID: Final = 1
+QUOTE_PER_TICK_LOT: Final = 1
+
+
+def _totals(orders: Sequence[Order]) -> RestingTotals:
+    buys = [order.remaining for order in orders if order.side == BUY]
+    sells = [order.remaining for order in orders if order.side == SELL]
+    return RestingTotals(len(buys), len(sells), sum(buys), sum(sells))
+
+
+class RtxBook:
+    """The order book alone: match, then rest what is left; which order has which id, its caller keeps, so it is here."""
+
+    report = FillReport.EVERY_FILL
+
+    def __init__(self) -> None:
+        self.name = "rtx, the book"
+        self._book = Book()
+        self._orders: dict[int, Order] = {}
+        self._fills: list[Fill] = []
+
+    def replay(self, operations: Sequence[Operation]) -> None:
+        """Apply the operations in order."""
+        book, orders, fills = self._book, self._orders, self._fills
+        crosses, match, add, remove = book.crosses, book.match, book.add, book.remove
+        for kind, order_id, side, price, quantity in operations:
+            if kind != ADD:
+                remove(orders.pop(order_id))
+                continue
+            order = Order(
+                order_id,
+                0,
+                MARKET_ID,
+                side,
+                LIMIT,
+                GTC,
+                NEW,
+                price,
+                quantity,
+                quantity,
+                0,
+                0,
+                "",
+                0,
+                0,
+                0,
+                0,
+                STP_NONE,
+                0,
+            )
+            if crosses(side, price):
+                for maker, maker_price, traded in match(order, price, UNLIMITED_BUDGET, QUOTE_PER_TICK_LOT):
+                    fills.append((order_id, maker.order_id, maker_price, traded))
+                    if not maker.remaining:
+                        del orders[maker.order_id]
+            if order.remaining:
+                add(order)
+                orders[order_id] = order
+
+    def fills(self) -> Sequence[Fill] | None:
+        """Every fill, in order."""
+        return self._fills
+
+    def resting(self) -> RestingTotals | None:
+        """What rests now."""
+        return _totals([order for order in self._orders.values() if order.level is not None])
+
+
+class RtxExchange:
+    """The whole state machine: accounts, balances, fees, filters, ledger; commands in, events out.
+
+    Its order ids are the flow's, because both count from 1. Commands are built on the clock.
+    """
+
+    report = FillReport.EVERY_FILL
+
+    def __init__(self) -> None:
+        self.name = "rtx, the whole state machine"
+        self._exchange = Exchange()
+        self._with_trades: list[list[AnyEvent]] = []
+        apply = self._exchange.apply
+        for symbol in ("BASE", "QUOTE"):
+            apply(CreateAsset(symbol, 0), TIME_US)
+        base_asset_id, quote_asset_id = self._exchange.assets
+        filters = MarketFilters(maximum_open_orders=1_000_000)
+        apply(CreateMarket("BENCH", base_asset_id, quote_asset_id, 1, QUOTE_PER_TICK_LOT, filters), TIME_US)
+        apply(SetFeeTier(0, FEE_PPM, FEE_PPM), TIME_US)
+        for account_id in range(FIRST_USER_ACCOUNT_ID, FIRST_USER_ACCOUNT_ID + ACCOUNTS):
+            for asset_id in (base_asset_id, quote_asset_id):
+                apply(Deposit(account_id, asset_id, FUNDING, f"{account_id}-{asset_id}"), TIME_US)
+
+    def replay(self, operations: Sequence[Operation]) -> None:
+        """Apply the operations in order, in batches."""
+        exchange, keep = self._exchange, self._with_trades.append
+        apply = exchange.apply
+        for start in range(0, len(operations), BATCH_OPERATIONS):
+            for kind, order_id, side, price, quantity in operations[start : start + BATCH_OPERATIONS]:
+                account_id = FIRST_USER_ACCOUNT_ID + order_id % ACCOUNTS
+                if kind == ADD:
+                    command = NewOrder(account_id, MARKET_ID, side, LIMIT, GTC, price, quantity, str(order_id))
+                    events = apply(command, TIME_US)
+                    if type(events[0]) is Trade:
+                        keep(events)
+                else:
+                    apply(CancelOrder(account_id, MARKET_ID, order_id), TIME_US)
+            exchange.take_changed_balances()
+            exchange.take_changed_levels()
+
+    def fills(self) -> Sequence[Fill] | None:
+        """Every fill, in order."""
+        return [
+            (event.taker_order_id, event.maker_order_id, event.price, event.quantity)
+            for events in self._with_trades
+            for event in events
+            if isinstance(event, Trade)
+        ]
+
+    def resting(self) -> RestingTotals | None:
+        """What rests now."""
+        return _totals(list(self._exchange.orders.values()))
+
+
+OURS: tuple[ContestantFactory, ...] = (RtxBook, RtxExchange)
