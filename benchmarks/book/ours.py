@@ -39,7 +39,7 @@ def _totals(orders: Sequence[Order]) -> RestingTotals:
 
 
 class RtxBook:
-    """The order book alone: match, then rest what is left; which order has which id, its caller keeps, so it is here."""
+    """The order book alone: match, then rest what is left. Which order has which id is its caller's to know."""
 
     report = FillReport.EVERY_FILL
 
