@@ -1,0 +1,94 @@
+"""API keys, kept in the worker so that an order costs no query and no decryption.
+
+A kept key is thrown away when PostgreSQL notifies of a change to it, after a time to live, and all of them when the
+connection that brings the notifications breaks; while there is none, nothing is kept. So a revoked key stops working
+at once everywhere, and at the latest after the time to live.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from rtx.api.context import Network
+
+_MAXIMUM_KEYS: Final = 100_000
+
+
+class ApiKey:
+    """One usable key: whose it is, what signs with it and what it may do."""
+
+    __slots__ = ("account_id", "ip_allow", "permissions", "secret")
+
+    def __init__(
+        self, account_id: int, secret: bytes, permissions: frozenset[str], ip_allow: tuple[Network, ...]
+    ) -> None:
+        """``permissions`` of "read" and "trade"; ``ip_allow`` empty means from anywhere."""
+        self.account_id = account_id
+        self.secret = secret
+        self.permissions = permissions
+        self.ip_allow = ip_allow
+
+    def allows_address(self, address: str) -> bool:
+        """Tell whether the key may be used from ``address``."""
+        if not self.ip_allow:
+            return True
+        try:
+            parsed = ipaddress.ip_address(address)
+        except ValueError:
+            return False
+        if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
+            parsed = parsed.ipv4_mapped
+        return any(parsed in network for network in self.ip_allow)
+
+
+class ApiKeyCache:
+    """Looks keys up, and keeps what it found while it would hear of changes."""
+
+    def __init__(
+        self, load: Callable[[str], Awaitable[ApiKey | None]], clock_s: Callable[[], float], ttl_s: float
+    ) -> None:
+        """``load`` reads and decrypts one key; ``clock_s`` is monotonic."""
+        self._load = load
+        self._clock_s = clock_s
+        self._ttl_s = ttl_s
+        self._is_listening = False
+        self._generation = 0
+        self._kept: dict[str, tuple[ApiKey, float]] = {}
+
+    async def find(self, api_key: str) -> ApiKey | None:
+        """Give the key, or None when there is none or its owner is disabled."""
+        kept = self._kept.get(api_key)
+        if kept is not None:
+            if self._clock_s() < kept[1]:
+                return kept[0]
+            del self._kept[api_key]
+        generation = self._generation
+        found = await self._load(api_key)
+        if found is not None and self._is_listening and generation == self._generation:
+            if len(self._kept) >= _MAXIMUM_KEYS:
+                self._kept.clear()
+            self._kept[api_key] = (found, self._clock_s() + self._ttl_s)
+        return found
+
+    def listening(self) -> None:
+        """Notifications arrive from now on."""
+        self._is_listening = True
+
+    def deaf(self) -> None:
+        """Notifications may have been missed: forget everything."""
+        self._is_listening = False
+        self._forget_all()
+
+    def changed(self, api_key: str) -> None:
+        """A key changed ("" : any may have)."""
+        if not api_key:
+            self._forget_all()
+            return
+        self._generation += 1
+        self._kept.pop(api_key, None)
+
+    def _forget_all(self) -> None:
+        self._generation += 1
+        self._kept.clear()

@@ -1,0 +1,120 @@
+"""What endpoints need from the process they run in, handed to them instead of imported by them."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+
+import msgspec
+from starlette.requests import HTTPConnection
+
+from rtx.api.secrets_at_rest import SecretBox
+from rtx.core.commands import AnyCommand
+from rtx.link.messages import BookAnswer
+
+if TYPE_CHECKING:
+    import asyncpg
+    import redis.asyncio
+
+    from rtx.api.api_key_cache import ApiKeyCache
+    from rtx.api.auth.service import Authentication
+    from rtx.api.book_reader import BookReader
+    from rtx.api.markets import MarketDirectory
+    from rtx.link.client import Applied
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+CONTEXT_KEY: Final = "rtx.context"
+"""Where the ASGI scope carries the context."""
+
+REQUEST_ID_KEY: Final = "rtx.request_id"
+"""Where the ASGI scope carries the request id (a ``str``)."""
+
+
+class ApiSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What an API worker is told; durations carry their unit.
+
+    ``jwt_secrets``: valid values of ``JWT_SECRET``, the current one first. ``trusted_proxies``: networks whose
+    ``X-Forwarded-For`` is believed.
+    """
+
+    jwt_secrets: tuple[str, ...]
+    trusted_proxies: tuple[Network, ...] = ()
+    request_body_bytes_max: int = 64 * 1024
+    engine_timeout_s: float = 10.0
+    receive_window_default_ms: int = 5000
+    receive_window_max_ms: int = 60_000
+    api_key_cache_ttl_s: float = 60.0
+
+
+class Engine(Protocol):
+    """The engine as the API sees it; :class:`rtx.link.client.EngineClient` in production, the core itself in tests."""
+
+    async def submit(
+        self,
+        command: AnyCommand,
+        *,
+        request_id: str,
+        command_id: bytes | None = None,
+        request_hash: bytes = b"",
+        timeout_s: float = 10.0,
+    ) -> Applied:
+        """Have a command executed and committed; the exceptions are those of :mod:`rtx.link.client`."""
+        ...
+
+    async def book(self, market_id: int, limit: int) -> tuple[int, BookAnswer]:
+        """Read the best ``limit`` levels a side (0: all) and the journal position they hold at."""
+        ...
+
+
+@dataclass(slots=True, kw_only=True)
+class ApiContext:
+    """One API worker's connections and caches."""
+
+    settings: ApiSettings
+    pool: asyncpg.Pool[asyncpg.Record]
+    engine: Engine
+    redis: redis.asyncio.Redis
+    secrets: SecretBox
+    markets: MarketDirectory
+    api_keys: ApiKeyCache
+    books: BookReader
+    auth: Authentication
+    clock_us: Callable[[], int]
+    """Microseconds since the Unix epoch."""
+
+
+def context_of(connection: HTTPConnection) -> ApiContext:
+    """Give the context in a Starlette endpoint (request or WebSocket)."""
+    return cast(ApiContext, connection.scope[CONTEXT_KEY])
+
+
+def request_id_of(connection: HTTPConnection) -> str:
+    """Give the request id in a Starlette endpoint; it belongs in log lines and in ``Engine.submit``."""
+    return cast(str, connection.scope[REQUEST_ID_KEY])
+
+
+def client_address(scope: dict[str, Any], forwarded_for: str, trusted_proxies: tuple[Network, ...]) -> str:
+    """Find the address a request comes from.
+
+    ``forwarded_for`` (``X-Forwarded-For``) is read from its right end, and only as far as the hops are trusted proxies:
+    what stands further left anybody may have written. Returns "" where the transport has no addresses.
+    """
+    peer = scope.get("client")
+    address = str(peer[0]) if peer else ""
+    if not forwarded_for or not trusted_proxies:
+        return address
+    hops = [hop.strip() for hop in forwarded_for.split(",")]
+    while hops and _is_within(address, trusted_proxies):
+        address = hops.pop()
+    return address
+
+
+def _is_within(address: str, networks: tuple[Network, ...]) -> bool:
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return any(parsed in network for network in networks)

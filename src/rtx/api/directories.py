@@ -1,0 +1,123 @@
+"""Where the worker's copies of markets and API keys come from, and how they stay right."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import redis.asyncio
+import structlog
+
+from rtx.api.api_key_cache import ApiKey, ApiKeyCache
+from rtx.api.auth.service import Authentication
+from rtx.api.book_reader import BookReader
+from rtx.api.context import ApiContext, ApiSettings, Engine
+from rtx.api.markets import Asset, Market, MarketDirectory
+from rtx.api.notifications import NotificationListener
+from rtx.api.secrets_at_rest import SecretBox, UndecryptableSecretError
+from rtx.store import api_keys as stored_api_keys
+from rtx.store import markets as stored_markets
+
+if TYPE_CHECKING:
+    import asyncpg
+
+_log = structlog.get_logger("rtx.api.directories")
+
+
+def make_context(
+    settings: ApiSettings,
+    *,
+    pool: asyncpg.Pool[asyncpg.Record],
+    redis_client: redis.asyncio.Redis,
+    engine: Engine,
+    clock_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+) -> ApiContext:
+    """Put a worker's context together from its connections, which stay the caller's to close; see :func:`close_context`."""
+    secrets = SecretBox(settings.jwt_secrets)
+    return ApiContext(
+        settings=settings,
+        pool=pool,
+        engine=engine,
+        redis=redis_client,
+        secrets=secrets,
+        markets=MarketDirectory(lambda: _load_markets(pool)),
+        api_keys=ApiKeyCache(
+            lambda api_key: _load_api_key(pool, secrets, api_key), time.monotonic, settings.api_key_cache_ttl_s
+        ),
+        books=BookReader(engine.book),
+        auth=Authentication(pool, redis_client, settings.jwt_secrets, lambda: clock_us() // 1_000_000),
+        clock_us=clock_us,
+    )
+
+
+@asynccontextmanager
+async def lifespan(context: ApiContext) -> AsyncIterator[None]:
+    """Read the markets, and keep them and the API keys right while the worker runs."""
+    await context.markets.read()
+    reading: set[asyncio.Task[None]] = set()
+
+    def read_markets(_payload: str = "") -> None:
+        task = asyncio.create_task(_read_markets(context.markets))
+        reading.add(task)
+        task.add_done_callback(reading.discard)
+
+    def on_listening() -> None:
+        context.api_keys.listening()
+        read_markets()
+
+    listener = NotificationListener(
+        context.pool,
+        {stored_api_keys.CHANNEL: context.api_keys.changed, stored_markets.CHANNEL: read_markets},
+        on_listening=on_listening,
+        on_deaf=context.api_keys.deaf,
+    )
+    listening = asyncio.create_task(listener.run())
+    try:
+        yield
+    finally:
+        listening.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await listening
+        context.auth.close()
+
+
+async def _read_markets(markets: MarketDirectory) -> None:
+    try:
+        await markets.read()
+    except Exception as error:  # noqa: BLE001 - the directory in hand stays; the next notice or unknown symbol reads again
+        _log.warning("markets.not_read", error=f"{type(error).__name__}: {error}")
+
+
+async def _load_markets(pool: asyncpg.Pool[asyncpg.Record]) -> tuple[list[Asset], list[Market]]:
+    directory = await stored_markets.read_directory(pool)
+    assets = {asset.asset_id: Asset(asset.asset_id, asset.symbol, asset.scale) for asset in directory.assets}
+    markets = [
+        Market(
+            market.market_id,
+            market.symbol,
+            assets[market.base_asset_id],
+            assets[market.quote_asset_id],
+            tick_size=market.tick_size,
+            lot_size=market.lot_size,
+            status=market.status,
+            filters=market.filters,
+        )
+        for market in directory.markets
+    ]
+    return list(assets.values()), markets
+
+
+async def _load_api_key(pool: asyncpg.Pool[asyncpg.Record], secrets: SecretBox, api_key: str) -> ApiKey | None:
+    stored = await stored_api_keys.find(pool, api_key)
+    if stored is None or stored.user_disabled:
+        return None
+    try:
+        secret = secrets.decrypt(stored.encryption_key_id, stored.secret_encrypted, api_key)
+    except UndecryptableSecretError as error:
+        _log.error("api_key.undecryptable", error=str(error))
+        return None
+    return ApiKey(stored.user_id, secret, frozenset(stored.permissions), stored.ip_allow)

@@ -1,0 +1,33 @@
+"""The list of all nouns: which modules have endpoints, and what they need open while the worker runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from starlette.routing import BaseRoute
+
+import rtx.api.accounts.endpoints
+import rtx.api.auth.endpoints
+import rtx.api.market_data.endpoints
+import rtx.api.orders.endpoints
+from rtx.api import directories
+from rtx.api.requests import BinanceRoute
+
+if TYPE_CHECKING:
+    from rtx.api.application import Lifespan
+
+
+def routes() -> Sequence[BinanceRoute | BaseRoute]:
+    """All endpoints."""
+    return [
+        *rtx.api.orders.endpoints.ROUTES,
+        *rtx.api.market_data.endpoints.ROUTES,
+        *rtx.api.accounts.endpoints.ROUTES,
+        *rtx.api.auth.endpoints.ROUTES,
+    ]
+
+
+def lifespans() -> Sequence[Lifespan]:
+    """What is open while the worker runs, in the order of opening."""
+    return [directories.lifespan]
