@@ -4,6 +4,7 @@ The wheel's own Python is not used: it makes a system account and opens every di
 as root, lets anybody in without a password, and keeps no port. Its programs are the real ones.
 """
 
+import contextlib
 import importlib.util
 import os
 import secrets
@@ -14,6 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from shutil import rmtree
 from typing import ClassVar, Literal
+
+import psutil
 
 from rtx.embedded.server import HOST, EmbeddedServer, EmbeddedServerError, Progress, server_environment
 from rtx.embedded.service_account import ServiceAccount, ServiceAccountError, choose_service_account
@@ -122,8 +125,19 @@ class EmbeddedPostgresql(EmbeddedServer):
                 f"{self._cluster} was written by PostgreSQL {version}, and PostgreSQL {MAJOR_VERSION} is installed: "
                 "bring it over with pg_upgrade, or name another data directory"
             )
+        self._remove_stale_process_file()
         if not self._password_path.exists():
             self._run_single_user(self._cluster, f"ALTER ROLE {ROLE} PASSWORD '{self._new_password()}'")
+
+    def _remove_stale_process_file(self) -> None:
+        """Removes what a power cut left, if the process id in it is now another program's.
+
+        PostgreSQL itself would refuse to start for as long as that program runs.
+        """
+        process_file = self._cluster / "postmaster.pid"
+        with contextlib.suppress(FileNotFoundError, psutil.NoSuchProcess):
+            if psutil.Process(int(process_file.read_text().split()[0])).name() != self.program_name:
+                process_file.unlink()
 
     def _choose_account(self) -> ServiceAccount:
         program = postgresql_program(self.program_name)
