@@ -27,7 +27,7 @@ APPLIED: Final = 0
 """The command is in the journal and committed; the payload is its encoded events."""
 
 REJECTED: Final = 1
-"""The exchange refused; the payload is one encoded :class:`rtx.core.events.Rejected`. Nothing was changed."""
+"""The exchange refused; the payload is encoded :class:`rtx.core.events.Rejected` events. Nothing was changed."""
 
 ANSWERED: Final = 2
 """A query's answer is in the payload."""
@@ -40,6 +40,9 @@ UNAVAILABLE: Final = 4
 
 CONFLICT: Final = 5
 """The command id is in the journal with another request hash: an idempotency key used for a different request."""
+
+FAULTED: Final = 6
+"""The command met a fault in the engine, which stopped before anything was journaled; it is not to be sent again."""
 
 
 class Request(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -1,0 +1,63 @@
+"""How API worker and engine prove to each other that they share the cluster's secret.
+
+Each end sends a nonce and answers the other's with an HMAC under a key derived from the secret; the role in the message
+keeps one end's proof from being played back as the other's. Versions are exchanged first: two versions next to each
+other talk to each other.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from typing import Final
+
+import msgspec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from rtx.link.messages import PROTOCOL_VERSION
+
+NONCE_BYTES: Final = 32
+OLDEST_PROTOCOL_VERSION: Final = max(1, PROTOCOL_VERSION - 1)
+HANDSHAKE_TIMEOUT_S: Final = 5.0
+
+
+class HandshakeError(Exception):
+    """The other end does not know the secret or speaks another version; the connection is to be closed."""
+
+
+class Greeting(msgspec.Struct, frozen=True, array_like=True):
+    """First frame of the engine."""
+
+    version: int
+    nonce: bytes
+
+
+class Proof(msgspec.Struct, frozen=True, array_like=True):
+    """First frame of the API worker, and the engine's answer (which needs no nonce)."""
+
+    version: int
+    nonce: bytes
+    mac: bytes
+
+
+def derive_key(cluster_secret: str) -> bytes:
+    """The key of the link (32 bytes) from ``JWT_SECRET``."""
+    return HKDF(SHA256(), 32, salt=None, info=b"rtx link").derive(cluster_secret.encode())
+
+
+def new_nonce() -> bytes:
+    return secrets.token_bytes(NONCE_BYTES)
+
+
+def proof(key: bytes, role: bytes, engine_nonce: bytes, worker_nonce: bytes) -> bytes:
+    """What ``role`` (b"engine" or b"worker") sends to show that it has the key."""
+    return hmac.digest(key, role + engine_nonce + worker_nonce, "sha256")
+
+
+def check_proof(key: bytes, role: bytes, engine_nonce: bytes, worker_nonce: bytes, received: Proof) -> None:
+    """Raise :class:`HandshakeError` unless ``received`` proves the key and a version that can be spoken with."""
+    if received.version < OLDEST_PROTOCOL_VERSION:
+        raise HandshakeError(f"the other end speaks version {received.version} of the link, too old for this one")
+    if not hmac.compare_digest(received.mac, proof(key, role, engine_nonce, worker_nonce)):
+        raise HandshakeError("the other end does not have this cluster's secret (is JWT_SECRET the same everywhere?)")
