@@ -130,13 +130,14 @@ class EmbeddedPostgresql(EmbeddedServer):
             self._run_single_user(self._cluster, f"ALTER ROLE {ROLE} PASSWORD '{self._new_password()}'")
 
     def _remove_stale_process_file(self) -> None:
-        """Removes what a power cut left, if the process id in it is now another program's.
+        """Removes what a power cut left, if it is empty or its process id is now another program's.
 
-        PostgreSQL itself would refuse to start for as long as that program runs.
+        PostgreSQL itself would refuse to start with the one, and with the other for as long as that program runs.
         """
         process_file = self._cluster / "postmaster.pid"
         with contextlib.suppress(FileNotFoundError, psutil.NoSuchProcess):
-            if psutil.Process(int(process_file.read_text().split()[0])).name() != self.program_name:
+            words = process_file.read_text().split()
+            if not words or psutil.Process(int(words[0])).name() != self.program_name:
                 process_file.unlink()
 
     def _choose_account(self) -> ServiceAccount:

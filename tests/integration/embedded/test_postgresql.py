@@ -200,6 +200,14 @@ def test_a_stale_process_file_with_a_foreign_process_id_harms_nobody(tmp_path: P
         bystander.kill()
 
 
+def test_an_empty_process_file_is_no_hindrance(tmp_path: Path) -> None:
+    with EmbeddedPostgresql(tmp_path):
+        pass
+    (tmp_path / "cluster" / "postmaster.pid").touch()
+    with EmbeddedPostgresql(tmp_path) as server:
+        write(server, 1)
+
+
 def test_an_interrupted_first_start_is_made_good(tmp_path: Path) -> None:
     (tmp_path / "cluster.unfinished").mkdir()
     (tmp_path / "cluster.unfinished" / "PG_VERSION").write_text("18\n")
