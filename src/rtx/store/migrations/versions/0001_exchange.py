@@ -31,6 +31,16 @@ CREATE TABLE engine_lease (
 INSERT INTO engine_lease (epoch, holder, address, colour, version, expires_at, acquired_at)
 VALUES (0, '', '', '', '', '-infinity', '-infinity');
 
+-- Makes a statement fail, and with it its transaction, when what it found is not what must hold.
+CREATE FUNCTION rtx_require(condition boolean, message text) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    IF condition IS NOT TRUE THEN
+        RAISE EXCEPTION USING MESSAGE = message, ERRCODE = 'RTX01';
+    END IF;
+    RETURN true;
+END
+$$;
+
 CREATE TABLE journal (
     sequence bigint PRIMARY KEY CHECK (sequence > 0),
     epoch bigint NOT NULL,
@@ -208,6 +218,7 @@ DOWN = """
 SET LOCAL lock_timeout = '5s';
 DROP TABLE api_keys, refresh_tokens, users, candles, balances, postings, trades, orders, account_fee_tiers, fee_tiers,
     markets, assets, snapshots, journal, engine_lease;
+DROP FUNCTION rtx_require;
 """
 
 
