@@ -49,6 +49,10 @@ def test_a_longer_password_does_not_pass_for_its_beginning() -> None:
     assert not verify_password(longest + "y", stored)
 
 
+def test_a_password_that_is_no_valid_text_is_only_wrong() -> None:
+    assert not verify_password("lonely \ud800 surrogate", hash_password(PASSWORD))
+
+
 @pytest.mark.parametrize("password", ["", "seven77", "x" * 1025, "lonely \ud800 surrogate"])
 def test_passwords_that_cannot_be_used_are_named(password: str) -> None:
     with pytest.raises(PasswordNotAcceptedError, match="must"):

@@ -14,8 +14,8 @@ from rtx.api.auth.tokens import (
     AccessTokens,
     ExpiredTokenError,
     InvalidTokenError,
-    key_id,
 )
+from rtx.api.secrets_at_rest import key_id
 
 SECRET = "a secret of more than sixty-four bytes, so that longer hashes take it too"
 OTHER_SECRET = "another secret, and also long enough"

@@ -56,8 +56,10 @@ def hash_password(password: str) -> str:
 
 def verify_password(password: str, password_hash: str | None) -> bool:
     """Say whether the password belongs to the hash; ``None`` (no such user) takes as long and is false."""
+    # A surrogate is in no stored password; it only must not end the comparison earlier than any other wrong one.
+    encoded = password[:MAXIMUM_PASSWORD_LENGTH].encode(errors="surrogatepass")
     try:
-        _hasher.verify(password_hash or _UNKNOWN_USER_HASH, password[:MAXIMUM_PASSWORD_LENGTH])
+        _hasher.verify(password_hash or _UNKNOWN_USER_HASH, encoded)
     except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError):
         return False
     return password_hash is not None and len(password) <= MAXIMUM_PASSWORD_LENGTH

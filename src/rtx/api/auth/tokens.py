@@ -6,14 +6,14 @@ type that of RFC 9068. The header names the key, so that while the secret is rot
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import jwt
+
+from rtx.api.secrets_at_rest import key_id
 
 ACCESS_TOKEN_LIFETIME_S: Final = 15 * 60
 
@@ -43,11 +43,6 @@ class AccessClaims:
     user_id: int
     role: str
     expires_at_s: int
-
-
-def key_id(secret: str) -> str:
-    """Name a secret without telling anything of it (16 hexadecimal digits)."""
-    return hmac.new(secret.encode(), b"rtx access token key id", hashlib.sha256).hexdigest()[:16]
 
 
 class AccessTokens:

@@ -1,0 +1,1 @@
+"""What operators do: transfers with the outside, assets, markets, fees and reconciliation."""

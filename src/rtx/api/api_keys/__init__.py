@@ -1,0 +1,1 @@
+"""The keys with which a user's programs sign their requests."""

@@ -1,0 +1,1 @@
+"""What load balancers, probes and release tools ask a worker."""

@@ -1,0 +1,37 @@
+"""``/health/live``, ``/health/ready`` and ``/version``: open to everybody, cheap, and kept by no cache."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from rtx.api.context import context_of
+from rtx.api.health import service
+from rtx.api.json_body import json_response
+
+
+async def live(_request: Request) -> Response:
+    """Whether the process serves at all; a probe that fails here restarts it, so nothing outside of it counts."""
+    return json_response({"status": "live"})
+
+
+async def ready(request: Request) -> Response:
+    """Whether requests should be sent here; 503 names what is missing."""
+    checks = await service.readiness(context_of(request))
+    is_ready = all(result == service.OK for result in checks.values())
+    content = {"status": "ready" if is_ready else "not ready", "checks": checks}
+    return json_response(content, 200 if is_ready else 503)
+
+
+async def version(_request: Request) -> Response:
+    """Which program this is."""
+    return json_response({"name": "rtx", "version": service.VERSION})
+
+
+ROUTES = [
+    Route("/health/live", live, methods=["GET"]),
+    Route("/health/ready", ready, methods=["GET"]),
+    Route("/version", version, methods=["GET"]),
+    Route("/api/v1/version", version, methods=["GET"]),
+]

@@ -1,0 +1,39 @@
+"""What a worker needs to be of use, looked at when asked."""
+
+from __future__ import annotations
+
+import asyncio
+from importlib.metadata import version
+from typing import Final
+
+import asyncpg
+
+from rtx.api.context import ApiContext
+from rtx.store.lease import Lease, LeaseStore
+
+VERSION: Final = version("rtx")
+
+OK: Final = "ok"
+
+_TIMEOUT_S = 2.0
+
+
+async def readiness(context: ApiContext) -> dict[str, str]:
+    """Each check with "ok" or what is wrong: ``database`` (it answers) and ``engine`` (the leader is connected).
+
+    Redis is none of them: without it orders go through and only streams pause.
+    """
+    try:
+        async with asyncio.timeout(_TIMEOUT_S):
+            lease = await LeaseStore(context.pool).read()
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        return {"database": f"does not answer ({type(error).__name__})", "engine": _engine(context, None)}
+    return {"database": OK, "engine": _engine(context, lease)}
+
+
+def _engine(context: ApiContext, lease: Lease | None) -> str:
+    if context.engine.is_connected:
+        return OK
+    if lease is None or lease.expires_in_s <= 0:
+        return "no engine leads"
+    return f"not connected to the leader {lease.holder} (epoch {lease.epoch})"
