@@ -28,16 +28,17 @@ class LeaseStore:
         self._database = database
 
     async def acquire(self, holder: str, address: str, colour: str, version: str, ttl_s: float) -> int | None:
-        """Take the lease if it has run out, and return the new epoch; None while somebody else holds it.
+        """Take the lease if it has run out or was ``holder``'s own, and return the new epoch; None: another holds it.
 
-        Waits for a commit under the old epoch that is on its way: once this returned, no such commit is written. Also
-        the holder itself gets a new epoch only after its lease ran out.
+        Waits for a commit under the old epoch that is on its way: once this returned, no such commit is written. A
+        ``holder`` names one place that runs one engine at a time, so that an engine which was started again there need
+        not wait for the lease of the one that died.
         """
         epoch: int | None = await self._database.fetchval(
             """
             UPDATE engine_lease SET epoch = epoch + 1, holder = $1, address = $2, colour = $3, version = $4,
                 expires_at = clock_timestamp() + $5, acquired_at = clock_timestamp()
-            WHERE expires_at <= clock_timestamp()
+            WHERE expires_at <= clock_timestamp() OR holder = $1
             RETURNING epoch
             """,
             holder,

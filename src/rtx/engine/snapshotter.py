@@ -1,0 +1,55 @@
+"""Keeps snapshots: ``python -m rtx.engine.snapshotter`` replays the journal to its end and saves the state.
+
+It runs as a process of its own, at low priority, so that the engine never stops to write its state down. That the state
+comes from a replay is a check at the same time: a snapshot that differed from the journal could not come about.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+
+from rtx.core import snapshot
+from rtx.core.exchange import Exchange
+from rtx.engine.recovery import recover
+from rtx.observability.logging import configure_logging, get_logger
+from rtx.settings import Settings
+from rtx.store.connection import create_pool
+from rtx.store.journal import JournalStore, Snapshot
+
+_log = get_logger(__name__)
+
+NICENESS = 10
+
+
+async def save_snapshot(store: JournalStore, exchange: Exchange, sequence: int) -> None:
+    """Keep the state of ``exchange``, which is that after journal row ``sequence``."""
+    entries = await store.read_after(sequence - 1, 1)
+    state = snapshot.dump(exchange)
+    await store.save_snapshot(Snapshot(sequence, entries[0].hash, snapshot.state_hash(exchange), state))
+
+
+async def run(settings: Settings) -> None:
+    """Make one snapshot of all that is committed now."""
+    pool = await create_pool(settings.database_url, application_name="rtx-snapshotter", maximum_size=1)
+    try:
+        store = JournalStore(pool)
+        recovered = await recover(store)
+        if recovered.sequence > recovered.snapshot_sequence:
+            await save_snapshot(store, recovered.exchange, recovered.sequence)
+        _log.info("snapshot saved", sequence=recovered.sequence)
+    finally:
+        await pool.close()
+
+
+def main() -> int:
+    os.nice(NICENESS)
+    settings = Settings.from_environment()
+    configure_logging(settings.log_level, role="snapshotter")
+    asyncio.run(run(settings))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
