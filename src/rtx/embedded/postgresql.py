@@ -141,14 +141,15 @@ class EmbeddedPostgresql(EmbeddedServer):
                 process_file.unlink()
 
     def _choose_account(self) -> ServiceAccount:
-        program = postgresql_program(self.program_name)
         if os.geteuid() == 0:
             # The account must pass through to the cluster; what else is here stays closed to it.
             self.data_directory.chmod(0o711)
         try:
             account = choose_service_account(
                 owner_of=self._cluster,
-                reaches=(self.data_directory, program, program.parent.parent / "share" / "postgresql"),
+                enters=self.data_directory,
+                # Like the server, it looks for itself on the disk before it does anything.
+                runs=(postgresql_program("pg_config"), "--bindir"),
             )
         except ServiceAccountError as error:
             raise EmbeddedServerError(str(error)) from error

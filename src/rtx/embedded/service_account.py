@@ -10,7 +10,7 @@ import pwd
 import shutil
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 CANDIDATES = ("postgres", "nobody")
@@ -73,12 +73,13 @@ class ServiceAccount:
             os.chown(path, self.user_id, self.group_id)
 
 
-def choose_service_account(*, owner_of: Path, reaches: Sequence[Path]) -> ServiceAccount:
+def choose_service_account(*, owner_of: Path, enters: Path, runs: Sequence[str | Path]) -> ServiceAccount:
     """Chooses the account for a server whose data are in `owner_of` (once they exist).
 
     Args:
         owner_of: the server's data; when they exist already and are not root's, their owner is chosen.
-        reaches: directories that the account must be able to enter and programs that it must be able to run.
+        enters: a directory that the account must be able to enter.
+        runs: a command that must succeed under the account.
 
     Raises:
         ServiceAccountError: root may not change to any account here, or none can reach what it needs.
@@ -87,19 +88,30 @@ def choose_service_account(*, owner_of: Path, reaches: Sequence[Path]) -> Servic
         return ServiceAccount()
     entry = _owner(owner_of) or _first_candidate()
     account = ServiceAccount(name=entry.pw_name, user_id=entry.pw_uid, group_id=entry.pw_gid)
-    if _reaches(account, reaches):
+    if _suits(account, enters, runs):
         return account
     setpriv = shutil.which("setpriv")
     if setpriv is not None:
-        options = (f"--reuid={entry.pw_uid}", f"--regid={entry.pw_gid}", "--clear-groups")
-        capability = ("--inh-caps=+dac_override", "--ambient-caps=+dac_override", "--")
-        privileged = ServiceAccount(entry.pw_name, entry.pw_uid, entry.pw_gid, (setpriv, *options, *capability))
-        if _reaches(privileged, reaches):
+        privileged = replace(account, command_prefix=(setpriv, *_privileges(entry)))
+        if _suits(privileged, enters, runs):
             return privileged
-    listed = ", ".join(str(path) for path in reaches)
     raise ServiceAccountError(
-        f"PostgreSQL does not run as root, and the account {entry.pw_name!r} cannot reach all of {listed}: "
+        f"PostgreSQL does not run as root, and the account {entry.pw_name!r} cannot reach {enters} and {runs[0]}: "
         "run as an ordinary user, or keep the project and its data where others may enter"
+    )
+
+
+def _privileges(entry: pwd.struct_passwd) -> tuple[str, ...]:
+    """The options with which setpriv changes the account but keeps the capability to pass closed directories."""
+    return (
+        f"--reuid={entry.pw_uid}",
+        f"--regid={entry.pw_gid}",
+        "--clear-groups",
+        # Otherwise access(2), with which PostgreSQL looks at its own programs, would not count the capability.
+        "--securebits=+no_setuid_fixup",
+        "--inh-caps=+dac_override",
+        "--ambient-caps=+dac_override",
+        "--",
     )
 
 
@@ -126,10 +138,10 @@ def _first_candidate() -> pwd.struct_passwd:
     )
 
 
-def _reaches(account: ServiceAccount, paths: Sequence[Path]) -> bool:
-    script = 'for path; do test -x "$path" || exit 1; done'
+def _suits(account: ServiceAccount, enters: Path, runs: Sequence[str | Path]) -> bool:
+    script = 'test -x "$1" && shift && exec "$@"'
     try:
-        probe = account.start(["/bin/sh", "-c", script, "probe", *paths], directory=Path("/"), environment={})
+        probe = account.start(["/bin/sh", "-c", script, "probe", enters, *runs], directory=Path("/"), environment={})
     except (OSError, subprocess.SubprocessError):
         return False
     return probe.wait() == 0
