@@ -5,25 +5,11 @@ from __future__ import annotations
 from typing import Final
 
 from rtx.api.context import ApiContext
-from rtx.api.errors import (
-    BAD_SYMBOL,
-    INVALID_PARAMETER,
-    NEW_ORDER_REJECTED,
-    NOT_FOUND,
-    ApiError,
-    execution_unknown,
-    overloaded,
-    unavailable,
-)
+from rtx.api.errors import BAD_SYMBOL, INVALID_PARAMETER, NEW_ORDER_REJECTED, NOT_FOUND, ApiError
+from rtx.api.refusals import refusal_of
 from rtx.core.commands import AnyCommand
 from rtx.core.rejections import Reason
-from rtx.link.client import (
-    Applied,
-    CommandRejectedError,
-    EngineError,
-    EngineOverloadedError,
-    EngineTimeoutError,
-)
+from rtx.link.client import Applied, CommandRejectedError, EngineError
 
 ALREADY_EXISTS: Final = -9015
 
@@ -69,18 +55,12 @@ async def submit(
         )
     except CommandRejectedError as rejection:
         raise _refusal(rejection) from None
-    except EngineOverloadedError:
-        raise overloaded() from None
-    except EngineTimeoutError:
-        raise execution_unknown() from None
-    except EngineError:
-        raise unavailable() from None
+    except EngineError as error:
+        raise refusal_of(error) from None
 
 
 def _refusal(rejection: CommandRejectedError) -> ApiError:
-    reason = rejection.reason
-    if reason not in _REFUSALS:
-        text = f"The exchange refused: {reason.name.lower().replace('_', ' ')}."
-        return ApiError(INVALID_PARAMETER, text, field=rejection.field or None)
-    code, http_status, field, text = _REFUSALS[reason]
+    if rejection.reason not in _REFUSALS:
+        return refusal_of(rejection)
+    code, http_status, field, text = _REFUSALS[rejection.reason]
     return ApiError(code, text, http_status, field=field)
