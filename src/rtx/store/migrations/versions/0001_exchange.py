@@ -114,11 +114,12 @@ CREATE TABLE orders (
     time_in_force smallint NOT NULL,
     status smallint NOT NULL,
     self_trade_prevention smallint NOT NULL,
-    client_order_id text NOT NULL,
+    client_order_id text COLLATE "C" NOT NULL,
     PRIMARY KEY (account_id, market_id, order_id)
 ) WITH (fillfactor = 80);
 CREATE INDEX orders_open ON orders (account_id, market_id, order_id) WHERE status <= 1;
-CREATE INDEX orders_client_order_id ON orders (account_id, market_id, client_order_id);
+-- Led by the client order id, so that no plan for (account_id, market_id, order_id) can take it for the primary key.
+CREATE INDEX orders_client_order_id ON orders (client_order_id, account_id, market_id);
 
 CREATE TABLE trades (
     trade_id bigint NOT NULL,
