@@ -5,7 +5,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install install-dev install-bench run test lint format bench clean
+.PHONY: help install install-dev install-bench run test test-installation lint format bench clean
 
 PYTHON ?=
 ARGS ?=
@@ -19,7 +19,7 @@ SYNC := UV_PYTHON_DOWNLOADS=never UV_PROJECT_ENVIRONMENT=$(VENV) $(BIN)/uv sync 
 LOCK := pyproject.toml uv.lock
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/.uv-$(UV_VERSION): .ci/bootstrap.py
 	@chosen="$(PYTHON)"; \
@@ -57,6 +57,9 @@ run: install ## start everything here: API on 8080, metrics on 9090, demo trader
 
 test: install-dev ## run the tests (options: ARGS="tests/unit -k book")
 	@$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile -m "not installation" $(ARGS)
+
+test-installation: install-dev ## run `make run` and `make test` from a clean clone on a clean Debian (root, debootstrap)
+	@$(BIN)/python -m pytest tests/installation -m installation -s $(ARGS)
 
 lint: install-dev ## check style, types and the rules of who imports whom
 	@$(BIN)/ruff check
