@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 from starlette.routing import BaseRoute
 
 import rtx.api.accounts.endpoints
+import rtx.api.admin.endpoints
+import rtx.api.api_keys.endpoints
 import rtx.api.auth.endpoints
+import rtx.api.health.endpoints
 import rtx.api.market_data.endpoints
 import rtx.api.orders.endpoints
 from rtx.api import directories
@@ -25,6 +28,9 @@ def routes() -> Sequence[BinanceRoute | BaseRoute]:
         *rtx.api.market_data.endpoints.ROUTES,
         *rtx.api.accounts.endpoints.ROUTES,
         *rtx.api.auth.endpoints.ROUTES,
+        *rtx.api.health.endpoints.ROUTES,
+        *rtx.api.api_keys.endpoints.ROUTES,
+        *rtx.api.admin.endpoints.ROUTES,
     ]
 
 
