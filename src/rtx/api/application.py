@@ -91,9 +91,7 @@ class _Application:
         elif kind == "lifespan":
             await self._run_lifespan(receive, send)
 
-    async def _serve_exact(
-        self, methods: dict[str, BinanceRoute], scope: Scope, receive: Receive, send: Send
-    ) -> None:
+    async def _serve_exact(self, methods: dict[str, BinanceRoute], scope: Scope, receive: Receive, send: Send) -> None:
         started_s = time.perf_counter()
         headers: dict[bytes, bytes] = dict(scope["headers"])
         request_id = self._request_id(headers)
@@ -331,9 +329,7 @@ def _time_divisor(headers: dict[bytes, bytes]) -> int:
         return 1
     if name == b"MILLISECOND":
         return 1000
-    raise ApiError(
-        errors.INVALID_TIME_UNIT, "Invalid value for time unit; expected either MICROSECOND or MILLISECOND."
-    )
+    raise ApiError(errors.INVALID_TIME_UNIT, "Invalid value for time unit; expected either MICROSECOND or MILLISECOND.")
 
 
 def _as_api_error(raised: Exception, request_id: str) -> ApiError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
@@ -68,6 +68,15 @@ class Engine(Protocol):
         """Read the best ``limit`` levels a side (0: all) and the journal position they hold at."""
         ...
 
+    async def state_hash(self) -> tuple[int, bytes]:
+        """Read the hash of the whole state and the journal position it holds at."""
+        ...
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the engine can be reached at this moment."""
+        ...
+
 
 @dataclass(slots=True, kw_only=True)
 class ApiContext:
@@ -88,15 +97,15 @@ class ApiContext:
 
 def context_of(connection: HTTPConnection) -> ApiContext:
     """Give the context in a Starlette endpoint (request or WebSocket)."""
-    return cast(ApiContext, connection.scope[CONTEXT_KEY])
+    return cast("ApiContext", connection.scope[CONTEXT_KEY])
 
 
 def request_id_of(connection: HTTPConnection) -> str:
     """Give the request id in a Starlette endpoint; it belongs in log lines and in ``Engine.submit``."""
-    return cast(str, connection.scope[REQUEST_ID_KEY])
+    return cast("str", connection.scope[REQUEST_ID_KEY])
 
 
-def client_address(scope: dict[str, Any], forwarded_for: str, trusted_proxies: tuple[Network, ...]) -> str:
+def client_address(scope: Mapping[str, Any], forwarded_for: str, trusted_proxies: tuple[Network, ...]) -> str:
     """Find the address a request comes from.
 
     ``forwarded_for`` (``X-Forwarded-For``) is read from its right end, and only as far as the hops are trusted proxies:

@@ -34,8 +34,8 @@ def format_amount(amount: int, scale: int) -> str:
 def parse_amount(text: str, scale: int, name: str) -> int:
     """Read a decimal as whole smallest units; ``name`` is the parameter to name in the refusal.
 
-    Raises :class:`~rtx.api.errors.ApiError`: -1105 for nothing, -1100 for what is not a plain decimal (signs, exponents,
-    NaN, more than 20 digits on a side), -1111 for more digits after the point than the asset has.
+    Raises :class:`~rtx.api.errors.ApiError`: -1105 for nothing, -1100 for what is not a plain decimal (a sign,
+    an exponent, NaN, more than 20 digits on a side), -1111 for more digits after the point than the asset has.
     """
     if not _is_decimal(text):
         raise errors.illegal_characters(name, DECIMAL_PATTERN) if text else errors.empty_parameter(name)

@@ -36,7 +36,7 @@ def make_context(
     engine: Engine,
     clock_us: Callable[[], int] = lambda: time.time_ns() // 1000,
 ) -> ApiContext:
-    """Put a worker's context together from its connections, which stay the caller's to close; see :func:`close_context`."""
+    """Put a worker's context together from its connections, which stay the caller's to close."""
     secrets = SecretBox(settings.jwt_secrets)
     return ApiContext(
         settings=settings,

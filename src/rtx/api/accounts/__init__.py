@@ -1,0 +1,1 @@
+"""Accounts: balances, own trades and what trading costs."""

@@ -1,0 +1,1 @@
+"""Orders: placing, cancelling, replacing, amending and querying them."""
