@@ -25,7 +25,7 @@ class NotificationListener:
         on_listening: Callable[[], None],
         on_deaf: Callable[[], None],
     ) -> None:
-        """``handlers`` by channel get the payload; ``on_deaf`` is called as soon as the connection is known to be gone."""
+        """``handlers`` by channel get the payload; ``on_deaf`` is called once the connection is known to be gone."""
         self._pool = pool
         self._handlers = handlers
         self._on_listening = on_listening

@@ -94,7 +94,7 @@ def optional_time_us(parameters: Parameters, name: str) -> int | None:
 
 
 def time_range_us(parameters: Parameters, hours_max: int | None = None) -> tuple[int | None, int | None]:
-    """Give ``startTime`` and ``endTime`` in microseconds, both inclusive; an ``endTime`` in ms covers its millisecond."""
+    """Give ``startTime`` and ``endTime`` in microseconds, inclusive; an ``endTime`` in ms covers its millisecond."""
     start_us = optional_time_us(parameters, "startTime")
     end = optional_number(parameters, "endTime")
     end_us = end if end is None or end >= _FIRST_MICROSECOND_TIMESTAMP else end * 1000 + 999

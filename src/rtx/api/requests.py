@@ -55,8 +55,8 @@ Handler = Callable[[BinanceRequest], Awaitable[bytes]]
 class BinanceRoute:
     """An endpoint: who may call it and which parameters it knows.
 
-    ``permission`` None makes it public; otherwise the request has to be signed by a key that has the permission, and the
-    parameters of the signature are known without being named.
+    ``permission`` None makes it public; otherwise the request has to be signed by a key that has the permission, and
+    the parameters of the signature are known without being named.
     """
 
     method: str

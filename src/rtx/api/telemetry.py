@@ -1,4 +1,4 @@
-"""What is counted and written about every request: one metric sample and one JSON log line, made as cheaply as possible.
+"""What is counted and written about every request: metrics and one JSON log line, made as cheaply as possible.
 
 Children of the metrics are looked up once per route and status. The log line is encoded directly and goes out in
 batches, once per turn of the event loop: at tens of thousands of requests a second a general logger would cost more

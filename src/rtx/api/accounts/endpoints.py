@@ -85,7 +85,7 @@ async def account_commission(request: BinanceRequest) -> bytes:
     return await commissions.rates_in_market(request.context, request.account_id, market)
 
 
-async def order_rate_limits(request: BinanceRequest) -> bytes:
+async def order_rate_limits(_request: BinanceRequest) -> bytes:
     """GET /api/v3/rateLimit/order: there are no limits on unfilled orders, so there is nothing to list."""
     return b"[]"
 

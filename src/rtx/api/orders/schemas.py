@@ -1,6 +1,6 @@
 """The order objects of Binance's REST API, field for field.
 
-Members that appear under a condition only (rest-api.md, "Conditional fields in Order Responses") are ``UNSET`` otherwise.
+Members that appear under a condition (rest-api.md, "Conditional fields in Order Responses") are otherwise ``UNSET``.
 """
 
 from __future__ import annotations

@@ -21,7 +21,6 @@ from rtx.core.commands import (
     AnyCommand,
     CancelAllOrders,
     CancelReplaceOrder,
-    NewOrder,
     decode_command,
 )
 from rtx.core.events import AnyEvent, MarketCreated, OrderState, Rejected
@@ -45,7 +44,7 @@ async def place(request: BinanceRequest, market: Market) -> bytes:
     command = reading.new_order(market, request.account_id, parameters, idempotency.client_order_id(command_id))
     response_type = reading.response_type(command.type, parameters)
     applied = await _submit(request, command, command_id, "order")
-    return _placed(request, market, command, response_type, applied)
+    return _placed(request, market, response_type, applied)
 
 
 async def check(request: BinanceRequest, market: Market) -> None:
@@ -123,7 +122,7 @@ async def cancel_replace(request: BinanceRequest, market: Market) -> bytes:
         raise _nothing_replaced(refusal) from None
     except EngineError as error:
         raise refusal_of(error) from None
-    return _replaced(request, market, command, cancel_id, response_type, applied)
+    return _replaced(request, market, cancel_id, response_type, applied)
 
 
 async def amend(request: BinanceRequest, market: Market) -> bytes:
@@ -189,7 +188,7 @@ def _order_states(events: Sequence[AnyEvent]) -> list[OrderState]:
     return [event for event in events if type(event) is OrderState]
 
 
-def _placed(request: BinanceRequest, market: Market, command: NewOrder, response_type: str, applied: Applied) -> bytes:
+def _placed(request: BinanceRequest, market: Market, response_type: str, applied: Applied) -> bytes:
     events = applied.events
     order = next(event for event in events if type(event) is OrderState and event.is_new)
     if response_type == reading.ACK:
@@ -219,7 +218,6 @@ def _nothing_replaced(refusal: CommandRejectedError) -> ApiError:
 def _replaced(
     request: BinanceRequest,
     market: Market,
-    command: CancelReplaceOrder,
     cancel_id: str,
     response_type: str,
     applied: Applied,
@@ -237,7 +235,7 @@ def _replaced(
         ),
         _refused(order_refusal, "order")
         if order_refusal
-        else msgspec.Raw(_placed(request, market, command.order, response_type, applied)),
+        else msgspec.Raw(_placed(request, market, response_type, applied)),
     )
     encoded = rendering.encode(report)
     if refusals:
