@@ -41,11 +41,6 @@ def encode_filters(filters: MarketFilters) -> str:
     return msgspec.json.encode(msgspec.structs.asdict(filters)).decode()
 
 
-def decode_filters(data: str) -> MarketFilters:
-    """Read the object of :func:`encode_filters`; a field that an older version did not write has its default."""
-    return MarketFilters(**msgspec.json.decode(data))
-
-
 def _asset_created(_: int, event: AssetCreated) -> Statement:
     return (
         "INSERT INTO assets (asset_id, symbol, scale) VALUES ($1, $2, $3)",
