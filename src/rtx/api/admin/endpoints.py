@@ -9,8 +9,8 @@ from starlette.routing import Route
 from rtx.api.admin import markets, reconciliation, transfers
 from rtx.api.admin.market_definition import FILTER_NAMES
 from rtx.api.auth.authentication import require_operator
+from rtx.api.auth.json_body import json_response, read_json_object
 from rtx.api.context import context_of, request_id_of
-from rtx.api.json_body import json_response, read_json_object
 
 
 async def deposit(request: Request) -> Response:

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from rtx.api.auth.json_body import JsonObject, refuse
 from rtx.api.decimals import format_amount
-from rtx.api.json_body import JsonObject, refuse
 from rtx.core.commands import MarketFilters
 from rtx.core.vocabulary import FEE_RATE_DENOMINATOR
 

@@ -16,10 +16,10 @@ from rtx.api.admin.market_definition import (
     read_rate_ppm,
     read_units,
 )
+from rtx.api.auth.json_body import JsonObject, refuse
 from rtx.api.context import ApiContext
 from rtx.api.decimals import format_amount, format_rate_ppm
 from rtx.api.errors import INVALID_PARAMETER, NOT_FOUND, ApiError, invalid_symbol
-from rtx.api.json_body import JsonObject, refuse
 from rtx.core.commands import (
     CreateAsset,
     CreateMarket,

@@ -8,8 +8,6 @@ from rtx.api.context import ApiContext
 from rtx.link.client import EngineError
 from rtx.store.reconciliation import check
 
-_STATE_HASH_TIMEOUT_S = 5.0
-
 _log = structlog.get_logger(__name__)
 
 
@@ -41,7 +39,7 @@ async def report(context: ApiContext) -> dict[str, object]:
 
 async def _engine_state(context: ApiContext) -> dict[str, object] | None:
     try:
-        sequence, state_hash = await context.engine.state_hash(timeout_s=_STATE_HASH_TIMEOUT_S)
+        sequence, state_hash = await context.engine.state_hash()
     except EngineError as error:
         _log.warning("reconciliation_without_engine", error=type(error).__name__)
         return None

@@ -9,9 +9,9 @@ from typing import Final, Literal
 import structlog
 
 from rtx.api.admin.commands import submit
+from rtx.api.auth.json_body import JsonObject, refuse
 from rtx.api.context import ApiContext
 from rtx.api.errors import INVALID_PARAMETER, ApiError
-from rtx.api.json_body import JsonObject, refuse
 from rtx.api.markets import Asset
 from rtx.core.commands import Deposit, Withdraw
 from rtx.core.events import Deposited, Withdrawn

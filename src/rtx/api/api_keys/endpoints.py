@@ -8,9 +8,9 @@ from starlette.routing import Route
 
 from rtx.api.api_keys import service
 from rtx.api.auth.authentication import require_user
+from rtx.api.auth.json_body import json_response, read_json_object
 from rtx.api.context import context_of
 from rtx.api.errors import MANDATORY_PARAM_EMPTY_OR_MALFORMED, ApiError
-from rtx.api.json_body import json_response, read_json_object
 from rtx.store.api_keys import ApiKey
 
 _MAXIMUM_LABEL_LENGTH = 64

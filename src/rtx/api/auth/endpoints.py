@@ -6,9 +6,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from rtx.api.auth.json_body import json_response, read_json_object
 from rtx.api.auth.service import MAXIMUM_EMAIL_LENGTH, Session
 from rtx.api.context import client_address, context_of
-from rtx.api.json_body import json_response, read_json_object
 
 
 async def register(request: Request) -> Response:

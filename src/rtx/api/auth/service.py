@@ -6,6 +6,7 @@ time ends the session, because then two parties hold it. Only digests of refresh
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 import secrets
@@ -14,17 +15,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import asyncpg
 import structlog
 from redis.asyncio import Redis
 
 from rtx.api.auth import errors
+from rtx.api.auth.json_body import refuse
 from rtx.api.auth.login_throttle import LoginThrottle, TooManyLoginsError
 from rtx.api.auth.passwords import HashingBusyError, PasswordHashing, PasswordNotAcceptedError, needs_rehash
 from rtx.api.auth.tokens import ACCESS_TOKEN_LIFETIME_S, AccessClaims, AccessTokens
 from rtx.api.errors import overloaded
-from rtx.api.json_body import refuse
 from rtx.store import refresh_tokens, users
+from rtx.store.connection import Database
+from rtx.store.errors import EmailTakenError, RefreshTokenInvalidError, RefreshTokenReusedError
 
 REFRESH_TOKEN_LIFETIME_S: Final = 30 * 24 * 3600
 
@@ -58,10 +60,10 @@ class Authentication:
     """
 
     def __init__(
-        self, pool: asyncpg.Pool, redis: Redis | None, jwt_secrets: Sequence[str], now_s: Callable[[], int]
+        self, database: Database, redis: Redis | None, jwt_secrets: Sequence[str], now_s: Callable[[], int]
     ) -> None:
         self.tokens = AccessTokens(jwt_secrets, now_s)
-        self._pool = pool
+        self._database = database
         self._hashing = PasswordHashing()
         self._throttle = LoginThrottle(redis, time.monotonic)
 
@@ -80,8 +82,8 @@ class Authentication:
         except HashingBusyError:
             raise overloaded() from None
         try:
-            user_id = await users.create(self._pool, email, password_hash)
-        except users.EmailTakenError:
+            user_id = await users.create(self._database, email, password_hash)
+        except EmailTakenError:
             raise errors.email_taken() from None
         _log.info("user_registered", user_id=user_id)
         return user_id
@@ -93,15 +95,15 @@ class Authentication:
         except TooManyLoginsError as error:
             _log.warning("login_throttled", address=address)
             raise errors.too_many_logins(error.retry_after_s) from None
-        user = await users.by_email(self._pool, email)
+        user = await users.by_email(self._database, email)
         if not await self._verified(password, user) or user is None or user.disabled:
             _log.warning("login_failed", address=address, user_id=user.user_id if user else None)
             raise errors.wrong_login()
         await self._throttle.succeeded(email, address)
         if needs_rehash(user.password_hash):
-            await users.set_password_hash(self._pool, user.user_id, await self._hashing.hash(password))
+            await self._hash_anew(user.user_id, password)
         refresh_token = _new_refresh_token()
-        await refresh_tokens.issue(self._pool, _digest(refresh_token), user.user_id, ttl_s=REFRESH_TOKEN_LIFETIME_S)
+        await refresh_tokens.issue(self._database, _digest(refresh_token), user.user_id, ttl_s=REFRESH_TOKEN_LIFETIME_S)
         _log.info("login", user_id=user.user_id)
         return Session(self.tokens.issue(user.user_id, user.role), refresh_token)
 
@@ -110,25 +112,25 @@ class Authentication:
         next_token = _new_refresh_token()
         try:
             user_id = await refresh_tokens.rotate(
-                self._pool, _digest(refresh_token), _digest(next_token), ttl_s=REFRESH_TOKEN_LIFETIME_S
+                self._database, _digest(refresh_token), _digest(next_token), ttl_s=REFRESH_TOKEN_LIFETIME_S
             )
-        except refresh_tokens.RefreshTokenReusedError:
+        except RefreshTokenReusedError:
             _log.warning("refresh_token_reused")
             raise errors.invalid_refresh_token() from None
-        except refresh_tokens.RefreshTokenInvalidError:
+        except RefreshTokenInvalidError:
             raise errors.invalid_refresh_token() from None
-        user = await users.by_id(self._pool, user_id)
+        user = await users.by_id(self._database, user_id)
         if user is None or user.disabled:
             raise errors.invalid_refresh_token()
         return Session(self.tokens.issue(user_id, user.role), next_token)
 
     async def logout(self, refresh_token: str) -> None:
         """End the session of a refresh token; one that is unknown or over is left as it is."""
-        await refresh_tokens.revoke(self._pool, _digest(refresh_token))
+        await refresh_tokens.revoke(self._database, _digest(refresh_token))
 
     async def active_user(self, claims: AccessClaims) -> users.User:
         """Give the user of an access token as of now; raises :class:`ApiError` 401 when disabled or gone."""
-        user = await users.by_id(self._pool, claims.user_id)
+        user = await users.by_id(self._database, claims.user_id)
         if user is None or user.disabled:
             raise errors.invalid_access_token()
         return user
@@ -139,6 +141,11 @@ class Authentication:
         if user.role != OPERATOR or claims.role != OPERATOR:
             raise errors.not_permitted()
         return user
+
+    async def _hash_anew(self, user_id: int, password: str) -> None:
+        """Store the password as it is hashed today; a login does not depend on it."""
+        with contextlib.suppress(HashingBusyError, PasswordNotAcceptedError):
+            await users.set_password_hash(self._database, user_id, await self._hashing.hash(password))
 
     async def _verified(self, password: str, user: users.User | None) -> bool:
         try:

@@ -6,9 +6,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from rtx.api.auth.json_body import json_response
 from rtx.api.context import context_of
 from rtx.api.health import service
-from rtx.api.json_body import json_response
 
 
 async def live(_request: Request) -> Response:

@@ -6,8 +6,6 @@ import asyncio
 from importlib.metadata import version
 from typing import Final
 
-import asyncpg
-
 from rtx.api.context import ApiContext
 from rtx.store.lease import Lease, LeaseStore
 
@@ -26,7 +24,7 @@ async def readiness(context: ApiContext) -> dict[str, str]:
     try:
         async with asyncio.timeout(_TIMEOUT_S):
             lease = await LeaseStore(context.pool).read()
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except Exception as error:  # noqa: BLE001 - whatever it is, it keeps this worker from being of use
         return {"database": f"does not answer ({type(error).__name__})", "engine": _engine(context, None)}
     return {"database": OK, "engine": _engine(context, lease)}
 

@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from rtx.api.auth.json_body import JsonObject, parse_json_object
 from rtx.api.errors import (
     INVALID_JSON,
     INVALID_PARAMETER,
@@ -15,7 +16,6 @@ from rtx.api.errors import (
     UNREAD_PARAMETERS,
     ApiError,
 )
-from rtx.api.json_body import JsonObject, parse_json_object
 
 NAMES = ("amount", "text", "count", "flag", "words", "networks")
 

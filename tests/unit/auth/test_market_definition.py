@@ -14,8 +14,8 @@ from rtx.api.admin.market_definition import (
     read_rate_ppm,
     read_units,
 )
+from rtx.api.auth.json_body import JsonObject, parse_json_object
 from rtx.api.errors import ApiError
-from rtx.api.json_body import JsonObject, parse_json_object
 from rtx.core.commands import MarketFilters
 
 NAMES = ("tickSize", "stepSize", "makerRate", *FILTER_NAMES)

@@ -28,7 +28,7 @@ from rtx.api.errors import (
 )
 from rtx.core.vocabulary import MAXIMUM_AMOUNT
 
-_PLAIN_DECIMAL: Final = re.compile(r"[0-9]{1,40}(?:\.[0-9]{1,40})?", re.ASCII)
+_PLAIN_DECIMAL: Final = re.compile(r"[0-9]{1,20}(?:\.[0-9]{1,20})?", re.ASCII)
 _INTEGER: Final = re.compile(r"-?[0-9]{1,19}", re.ASCII)
 
 Member = TypeVar("Member")
@@ -86,7 +86,7 @@ class JsonObject:
         if not isinstance(text, str):
             refuse_type(name, value, 'a decimal string such as "1.5"')
         if _PLAIN_DECIMAL.fullmatch(text) is None:
-            refuse(name, 'must be digits with at most one point between them and no sign, such as "1.5"')
+            refuse(name, 'must be 1 to 20 digits, or as many on each side of a point, without a sign, such as "1.5"')
         whole, _, fraction = text.partition(".")
         if len(fraction.rstrip("0")) > scale:
             refuse(name, f"must have at most {scale} digits after the point")
