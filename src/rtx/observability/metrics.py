@@ -12,8 +12,6 @@ from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, mmap_dict, multiprocess
 
-DIRECTORY_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
-
 # These parts of the library carry no types.
 _MmapedDict: Final[Any] = mmap_dict.MmapedDict
 _multiprocess: Final[Any] = multiprocess
@@ -72,6 +70,12 @@ def multiprocess_registry(directory: Path) -> CollectorRegistry:
     registry = CollectorRegistry()
     _multiprocess.MultiProcessCollector(registry, path=str(directory))
     return registry
+
+
+def recorded_processes(directory: Path) -> set[int]:
+    """Process ids that have files of their own in ``directory``."""
+    names = (path.stem.rpartition("_")[2] for path in directory.glob("*.db"))
+    return {int(name) for name in names if name.isdecimal()}
 
 
 def retire_process(directory: Path, pid: int) -> None:

@@ -1,0 +1,95 @@
+"""What the feed asks PostgreSQL for when it missed something: nothing that was committed is ever only in Redis."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final, Protocol
+
+from rtx.api.streams.market_view import TouchedPrices
+from rtx.core.events import OrderState, decode_events
+from rtx.core.vocabulary import BUY, SELL
+from rtx.link.market_data import PublicTrade
+from rtx.store import trades as stored_trades
+from rtx.store.journal import JournalStore
+
+if TYPE_CHECKING:
+    import asyncpg
+
+JOURNAL_ROWS_MAX: Final = 200_000
+"""How long a gap may be for the prices touched in it to be looked up."""
+
+_JOURNAL_PAGE_ROWS: Final = 1000
+
+
+class GapTooLongError(Exception):
+    """More was committed in the gap than is worth reading."""
+
+
+class NotCommittedError(Exception):
+    """The journal does not reach that far (yet)."""
+
+
+class History(Protocol):
+    """What was committed."""
+
+    async def last_trade_id(self, market_id: int) -> int:
+        """Number of the newest trade, 0 before the first."""
+        ...
+
+    async def trades_after(self, market_id: int, trade_id: int, limit: int) -> list[PublicTrade]:
+        """The first ``limit`` trades after one, ascending."""
+        ...
+
+    async def touched_prices(self, market_id: int, after: int, up_to: int) -> TouchedPrices:
+        """Where orders came, changed or went in the journal positions behind ``after`` up to and with ``up_to``.
+
+        Raises :class:`GapTooLongError` and :class:`NotCommittedError`.
+        """
+        ...
+
+
+class PostgresHistory:
+    """The history in PostgreSQL."""
+
+    def __init__(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
+        """``pool`` stays the caller's."""
+        self._pool = pool
+        self._journal = JournalStore(pool)
+
+    async def last_trade_id(self, market_id: int) -> int:
+        """See :class:`History`."""
+        newest = await stored_trades.recent(self._pool, market_id, limit=1)
+        return newest[-1].trade_id if newest else 0
+
+    async def trades_after(self, market_id: int, trade_id: int, limit: int) -> list[PublicTrade]:
+        """See :class:`History`."""
+        return [
+            PublicTrade(
+                trade_id=trade.trade_id,
+                price=trade.price,
+                quantity=trade.quantity,
+                quote_quantity=trade.quote_quantity,
+                time_us=trade.time_us,
+                buyer_is_maker=trade.taker_side == SELL,
+            )
+            for trade in await stored_trades.from_id(self._pool, market_id, trade_id + 1, limit=limit)
+        ]
+
+    async def touched_prices(self, market_id: int, after: int, up_to: int) -> TouchedPrices:
+        """See :class:`History`. Every change of a level is some order's change, and the journal has every order's."""
+        if up_to - after > JOURNAL_ROWS_MAX:
+            raise GapTooLongError
+        touched = TouchedPrices()
+        sides: Mapping[bool, set[int]] = {True: touched.bids, False: touched.asks}
+        while after < up_to:
+            entries = await self._journal.read_after(after, min(_JOURNAL_PAGE_ROWS, up_to - after))
+            if not entries:
+                raise NotCommittedError
+            for entry in entries:
+                for event in decode_events(entry.events):
+                    if isinstance(event, OrderState) and event.market_id == market_id and event.price:
+                        sides[event.side == BUY].add(event.price)
+            after = entries[-1].sequence
+            await asyncio.sleep(0)  # a long gap must not hold up the requests of this worker
+        return touched
