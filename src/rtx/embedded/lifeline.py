@@ -7,8 +7,6 @@ parent-death signal would be simpler, but it fires when the starting *thread* en
 import os
 import signal
 import subprocess
-from types import TracebackType
-from typing import Self
 
 # Process ids are used again, so the server is signalled only while its command line carries its mark. Linux shows
 # command lines under /proc, macOS through ps.
@@ -41,11 +39,3 @@ class Lifeline:
         self._watcher.kill()
         self._watcher.wait()
         os.close(self._write_end)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.release()

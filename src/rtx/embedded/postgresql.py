@@ -18,7 +18,15 @@ from typing import ClassVar, Literal
 
 import psutil
 
-from rtx.embedded.server import HOST, EmbeddedServer, EmbeddedServerError, Progress, server_environment
+from rtx.embedded.server import (
+    HOST,
+    EmbeddedServer,
+    EmbeddedServerError,
+    Progress,
+    rename_durably,
+    server_environment,
+    write_durably,
+)
 from rtx.embedded.service_account import ServiceAccount, ServiceAccountError, choose_service_account
 
 MAJOR_VERSION = 18
@@ -177,19 +185,19 @@ class EmbeddedPostgresql(EmbeddedServer):
             "--locale-provider=builtin",
             "--builtin-locale=C.UTF-8",
         )
-        (unfinished / "pg_hba.conf").write_text(HOST_BASED_AUTHENTICATION)
+        write_durably(unfinished / "pg_hba.conf", HOST_BASED_AUTHENTICATION)
+        self._account.own(unfinished / "pg_hba.conf")
         self._run_single_user(
             unfinished,
             f"CREATE ROLE {ROLE} LOGIN CREATEDB PASSWORD '{self._new_password()}'",
             f"GRANT pg_monitor, pg_checkpoint TO {ROLE}",
             f"CREATE DATABASE {DATABASE} OWNER {ROLE}",
         )
-        unfinished.rename(self._cluster)
+        rename_durably(unfinished, self._cluster)
 
     def _new_password(self) -> str:
         password = secrets.token_urlsafe(24)
-        self._password_path.touch(mode=0o600)
-        self._password_path.write_text(f"{password}\n")
+        write_durably(self._password_path, f"{password}\n")
         return password
 
     def _run_single_user(self, cluster: Path, *statements: str) -> None:

@@ -332,6 +332,28 @@ def server_environment() -> dict[str, str]:
     return {name: os.environ[name] for name in passed_on if name in os.environ} | {"LC_ALL": "C", "TZ": "UTC"}
 
 
+def write_durably(path: Path, content: str) -> None:
+    """Writes a file that only its owner may read, whole or not at all, even when the power goes."""
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    unfinished.unlink(missing_ok=True)
+    unfinished.touch(mode=0o600)
+    with unfinished.open("w") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    rename_durably(unfinished, path)
+
+
+def rename_durably(source: Path, target: Path) -> None:
+    """Renames within one directory, such that a power cut afterwards does not undo it."""
+    source.replace(target)
+    directory = os.open(target.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
 def _bindable_port(port: int) -> int:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         # As the servers do it, so that connections of the run before, not yet forgotten, are no hindrance.

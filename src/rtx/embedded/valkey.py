@@ -16,7 +16,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from rtx.embedded.server import HOST, EmbeddedServer, EmbeddedServerError, Progress
+from rtx.embedded.server import HOST, EmbeddedServer, EmbeddedServerError, Progress, write_durably
 
 SETTINGS = {
     "bind": HOST,
@@ -56,8 +56,7 @@ class EmbeddedValkey(EmbeddedServer):
 
     def _prepare(self, report: Progress) -> None:
         if not self._password_path.exists():
-            self._password_path.touch(mode=0o600)
-            self._password_path.write_text(f"{secrets.token_urlsafe(24)}\n")
+            write_durably(self._password_path, f"{secrets.token_urlsafe(24)}\n")
 
     def _command(self, port: int) -> Sequence[str | Path]:
         # The settings come through standard input, where the password shows in no process list and no second file.
