@@ -391,13 +391,15 @@ class Exchange:
         self._unlist(account, order)
 
     def _conclude_quote_quantity(self, market: Market, order: Order) -> None:
+        """FILLED when the money is used up: not one more lot fits. Else the book ran out, or the base to sell did."""
         order.quantity = order.executed_quantity
         order.remaining = 0
-        opposite = market.book.asks if order.side == BUY else market.book.bids
         if order.status == EXPIRED_IN_MATCH:
             return
-        spent = opposite.keys or order.executed_quote_quantity == order.quote_quantity
-        order.status = FILLED if spent and order.executed_quantity else EXPIRED
+        opposite = market.book.asks if order.side == BUY else market.book.bids
+        left = order.quote_quantity - order.executed_quote_quantity
+        used_up = not left or left < opposite.best_price() * market.quote_per_tick_lot
+        order.status = FILLED if used_up and order.executed_quantity else EXPIRED
 
     def _settle(  # noqa: PLR0915 - once for every fill: calls would cost more than they explain
         self, market: Market, taker_account: Account, taker: Order, matches: list[tuple[Order, int, int]], work: Work
