@@ -102,6 +102,14 @@ async def coins(request: BinanceRequest) -> bytes:
     return _encode(await service.coins(request.context, request.account_id))
 
 
+async def margin_pairs(_request: BinanceRequest) -> bytes:
+    """GET /sapi/v1/margin/allPairs and /sapi/v1/margin/isolated/allPairs: nothing is traded on margin.
+
+    ccxt asks for both lists before it shows any market.
+    """
+    return b"[]"
+
+
 ROUTES: Final[list[BinanceRoute]] = [
     route("GET", "/api/v3/account", account, ("omitZeroBalances",), permission="read"),
     route("GET", "/api/v3/myTrades", own_trades, _TRADE_FILTERS | {"symbol", "limit"}, permission="read"),
@@ -109,4 +117,6 @@ ROUTES: Final[list[BinanceRoute]] = [
     route("GET", "/api/v3/rateLimit/order", order_rate_limits, permission="read"),
     route("GET", "/sapi/v1/asset/tradeFee", trade_fees, ("symbol",), permission="read"),
     route("GET", "/sapi/v1/capital/config/getall", coins, permission="read"),
+    route("GET", "/sapi/v1/margin/allPairs", margin_pairs, ("symbol",), permission="read"),
+    route("GET", "/sapi/v1/margin/isolated/allPairs", margin_pairs, ("symbol",), permission="read"),
 ]
