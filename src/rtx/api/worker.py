@@ -1,0 +1,154 @@
+"""An API worker's life: connects to PostgreSQL, Redis and the engine, serves until told to stop, and ends in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Final, TypeAlias
+
+import asyncpg
+import uvicorn
+from redis.asyncio import Redis
+
+from rtx.api.application import create_application
+from rtx.api.context import ApiSettings
+from rtx.api.directories import make_context
+from rtx.api.streams.websocket_protocol import StreamWebSocketProtocol
+from rtx.link.client import EngineClient
+from rtx.link.handshake import derive_key
+from rtx.observability.logging import get_logger
+from rtx.settings import Settings
+from rtx.store.connection import create_pool
+from rtx.store.lease import LeaseStore
+from rtx.supervisor.listeners import API_SOCKET_VARIABLE, BACKLOG, inherited_socket, open_listeners
+
+KEEP_ALIVE_S: Final = 75
+"""Longer than the idle time of the usual proxies (60 s), so that it is never us who close under a request."""
+
+REDIS_TIMEOUT_S: Final = 2.0
+DATABASE_RETRY_INTERVAL_S: Final = 0.25
+WEBSOCKET_MESSAGE_BYTES_MAX: Final = 65_536
+WEBSOCKET_PING_INTERVAL_S: Final = 20.0
+WEBSOCKET_PING_TIMEOUT_S: Final = 60.0
+
+_GC_THRESHOLDS: Final = (50_000, 20, 50)
+
+_log = get_logger(__name__)
+
+Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handling, which would end the process by the signal instead of with code 0."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT; the sockets are the supervisor's where there is one."""
+    async with contextlib.AsyncExitStack() as stack:
+        stopping = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stopping.set)
+        pool = await _connect_database(settings, stopping)
+        if pool is None:
+            return
+        stack.callback(pool.terminate)
+        redis = Redis.from_url(
+            settings.redis_url, socket_timeout=REDIS_TIMEOUT_S, socket_connect_timeout=REDIS_TIMEOUT_S
+        )
+        stack.push_async_callback(redis.aclose)
+        engine = EngineClient(derive_key(settings.jwt_secret), _locator(pool))
+        engine.start()
+        stack.push_async_callback(engine.stop)
+        context = make_context(_api_settings(settings), pool=pool, redis_client=redis, engine=engine)
+        server = _Server(_configuration(settings, create_application(context)))
+        watch = asyncio.create_task(_stop_server(server, stopping))
+        stack.callback(watch.cancel)
+        # What lives now lives as long as the process; collections need not look at it, and need not come often.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*_GC_THRESHOLDS)
+        _log.info("api worker serves")
+        await server.serve(sockets=[_listener(settings)])
+    _log.info("api worker stopped")
+
+
+async def _connect_database(settings: Settings, stopping: asyncio.Event) -> Pool | None:
+    """Open the pool, however long the database is away; None when asked to stop meanwhile."""
+    while not stopping.is_set():
+        try:
+            return await create_pool(
+                settings.database_url,
+                application_name="rtx-api",
+                minimum_size=min(2, settings.database_pool_connections_max),
+                maximum_size=settings.database_pool_connections_max,
+            )
+        except (OSError, TimeoutError, asyncpg.PostgresError) as error:
+            _log.warning("waiting for the database", error=f"{type(error).__name__}: {error}")
+            await asyncio.sleep(DATABASE_RETRY_INTERVAL_S)
+    return None
+
+
+def _locator(pool: Pool) -> Callable[[], Awaitable[tuple[str, int] | None]]:
+    """Finds the engine that leads by the lease, also by one that ran out: its engine may be about to renew it."""
+    leases = LeaseStore(pool)
+
+    async def locate() -> tuple[str, int] | None:
+        try:
+            lease = await leases.read()
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            return None
+        if lease is None:
+            return None
+        host, _, port = lease.address.rpartition(":")
+        return host.strip("[]"), int(port)
+
+    return locate
+
+
+def _api_settings(settings: Settings) -> ApiSettings:
+    previous = () if settings.jwt_secret_previous is None else (settings.jwt_secret_previous,)
+    return ApiSettings(
+        jwt_secrets=(settings.jwt_secret, *previous),
+        trusted_proxies=settings.trusted_proxies,
+        request_body_bytes_max=settings.request_body_bytes_max,
+        engine_timeout_s=settings.engine_timeout_s,
+    )
+
+
+def _configuration(settings: Settings, application: Callable[..., object]) -> uvicorn.Config:
+    return uvicorn.Config(
+        application,
+        loop="none",
+        http="httptools",
+        ws=StreamWebSocketProtocol,
+        ws_max_size=WEBSOCKET_MESSAGE_BYTES_MAX,
+        ws_ping_interval=WEBSOCKET_PING_INTERVAL_S,
+        ws_ping_timeout=WEBSOCKET_PING_TIMEOUT_S,
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        proxy_headers=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=round(settings.shutdown_grace_s) or 1,
+    )
+
+
+def _listener(settings: Settings) -> socket.socket:
+    return inherited_socket(API_SOCKET_VARIABLE) or open_listeners(settings.host, settings.port, 1, "RTX_PORT")[0]
+
+
+async def _stop_server(server: uvicorn.Server, stopping: asyncio.Event) -> None:
+    await stopping.wait()
+    server.should_exit = True
