@@ -29,6 +29,11 @@ MISSING_ROWS_SQLSTATE: Final = "RTX01"
 
 _LED: Final = "EXISTS (SELECT FROM lease)"
 
+_ANSWER: Final = """
+    SELECT CASE WHEN NOT {led} THEN false WHEN {requirements} THEN true
+        ELSE rtx_require(false, 'a row to write or to change is missing') END AS led
+"""
+
 PARTS: Final = (
     Part(
         "journal",
@@ -42,7 +47,10 @@ PARTS: Final = (
             {5}::bytea[], {6}::bytea[], {7}::bytea[], {8}::bytea[]) AS entry (sequence, time_us, command_id,
             request_id, request_hash, command, events, previous_hash, hash)
         WHERE {led}
+        RETURNING 1
         """,
+        # Asked for first, so it is written first: a sequence or command that is there already is what fails then.
+        "(SELECT count(*) FROM journal_rows) = cardinality({2}::bytea[])",
     ),
     Part(
         "placed",
@@ -136,8 +144,8 @@ def commit_statement(names: tuple[str, ...]) -> str:
     """Return the statement for these parts, in the order of :data:`PARTS`.
 
     ``$1`` is the epoch, the parts' parameters follow. The statement returns one row, ``led``: whether the lease has
-    that epoch. If not, nothing was written. It fails with :data:`MISSING_ROWS_SQLSTATE` when an order to change is
-    missing.
+    that epoch. If not, nothing was written. It fails with :data:`MISSING_ROWS_SQLSTATE` when a row to write or to
+    change is missing.
     """
     expressions = ["lease AS MATERIALIZED (SELECT epoch FROM engine_lease WHERE epoch = $1 FOR KEY SHARE)"]
     requirements = []
@@ -149,5 +157,4 @@ def commit_statement(names: tuple[str, ...]) -> str:
             expressions.append(f"{part.name}_rows AS ({part.statement.format(*parameters, led=_LED)})")
             if part.requirement:
                 requirements.append(part.requirement.format(*parameters))
-    answer = f"rtx_require({' AND '.join(requirements)}, 'an order to change is missing')" if requirements else "true"
-    return "WITH " + ", ".join(expressions) + f" SELECT CASE WHEN {_LED} THEN {answer} ELSE false END AS led"
+    return "WITH " + ", ".join(expressions) + _ANSWER.format(led=_LED, requirements=" AND ".join(requirements))

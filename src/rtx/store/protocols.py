@@ -42,7 +42,7 @@ class LeaseBackend(Protocol):
     """A lease with a time to live and an epoch that rises with every takeover."""
 
     async def acquire(self, holder: str, address: str, colour: str, version: str, ttl_s: float) -> int | None:
-        """Take the lease if it has run out, and return the new epoch; None while somebody else holds it."""
+        """Take the lease if it ran out or was ``holder``'s own, and return the new epoch; None: another holds it."""
 
     async def renew(self, epoch: int, ttl_s: float) -> bool:
         """Hold the lease for another ``ttl_s`` seconds; False: it is lost."""

@@ -1,0 +1,299 @@
+"""What every journal and lease does, whatever it is made of: the engine and the simulator rely on the same promises."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+
+import msgspec
+import pytest
+import pytest_asyncio
+from tests.fakes.journal import FakeJournal, FakeLease
+from tests.integration.store.trading import ALICE, BASE, BOB, Trading
+
+from rtx.core.commands import CancelOrder
+from rtx.core.vocabulary import BUY, SELL
+from rtx.store import migrate
+from rtx.store.connection import connect_engine
+from rtx.store.entries import Snapshot
+from rtx.store.errors import (
+    CommandKnownError,
+    JournalCorruptError,
+    ProjectionError,
+    SequenceTakenError,
+    StaleEpochError,
+)
+from rtx.store.journal import JournalStore
+from rtx.store.lease import LeaseStore
+from rtx.store.protocols import JournalBackend, LeaseBackend
+
+TTL_S = 60.0
+
+
+@dataclass
+class Backend:
+    """A journal under a lease, and ways to spoil it behind its back."""
+
+    journal: JournalBackend
+    lease: LeaseBackend
+    forget_row: Callable[[int], Awaitable[None]]
+    forge_row: Callable[[int], Awaitable[None]]
+    let_expire: Callable[[], Awaitable[None]]
+
+    async def lead(self) -> Trading:
+        """Take the lease and return an exchange to trade under it."""
+        epoch = await self.lease.acquire("engine", "127.0.0.1:1", "blue", "1", TTL_S)
+        assert epoch is not None
+        return Trading(epoch)
+
+    async def trade(self) -> Trading:
+        """Commit an open market and three orders, of which one trades, in two batches."""
+        trading = await self.lead()
+        trading.open_market()
+        await self.journal.commit(trading.take_batch())
+        trading.place(ALICE, SELL, 100, 5)
+        trading.place(BOB, BUY, 100, 3)
+        trading.place(BOB, BUY, 90, 1)
+        await self.journal.commit(trading.take_batch())
+        return trading
+
+
+@pytest.fixture(params=["postgresql", "fake"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest_asyncio.fixture
+async def backend(kind: str, request: pytest.FixtureRequest) -> AsyncIterator[Backend]:
+    if kind == "fake":
+        yield fake_backend()
+        return
+    url = request.getfixturevalue("database_url")
+    migrate.upgrade(url)
+    connection = await connect_engine(url)
+
+    async def forget_row(sequence: int) -> None:
+        await connection.execute("DELETE FROM journal WHERE sequence = $1", sequence)
+
+    async def forge_row(sequence: int) -> None:
+        await connection.execute("UPDATE journal SET time_us = time_us + 1 WHERE sequence = $1", sequence)
+
+    async def let_expire() -> None:
+        await connection.execute("UPDATE engine_lease SET expires_at = now()")
+
+    yield Backend(JournalStore(connection), LeaseStore(connection), forget_row, forge_row, let_expire)
+    await connection.close()
+
+
+def fake_backend() -> Backend:
+    now_s = [0.0]
+    lease = FakeLease(lambda: now_s[0])
+    journal = FakeJournal(lease)
+
+    async def forget_row(sequence: int) -> None:
+        del journal.rows[sequence]
+
+    async def forge_row(sequence: int) -> None:
+        entry = journal.rows[sequence]
+        journal.rows[sequence] = msgspec.structs.replace(entry, time_us=entry.time_us + 1)
+
+    async def let_expire() -> None:
+        now_s[0] += TTL_S
+
+    return Backend(journal, lease, forget_row, forge_row, let_expire)
+
+
+async def test_what_was_committed_is_read_back(backend: Backend) -> None:
+    trading = await backend.lead()
+    trading.open_market()
+    first = trading.take_batch()
+    await backend.journal.commit(first)
+    trading.place(ALICE, SELL, 100, 5)
+    second = trading.take_batch()
+    await backend.journal.commit(second)
+
+    entries = [*first.entries, *second.entries]
+    assert await backend.journal.read_after(0, 1000) == entries
+    assert await backend.journal.read_after(3, 2) == entries[3:5]
+    assert await backend.journal.read_after(entries[-1].sequence, 10) == []
+    assert await backend.journal.last_entry() == entries[-1]
+    wanted = [entries[4].command_id, bytes(16), entries[1].command_id]
+    assert await backend.journal.find_commands(wanted) == [entries[1], entries[4]]
+
+
+async def test_an_empty_journal_has_nothing(backend: Backend) -> None:
+    assert await backend.journal.last_entry() is None
+    assert await backend.journal.read_after(0, 10) == []
+    assert await backend.journal.find_commands([bytes(16)]) == []
+    assert await backend.journal.load_snapshot() is None
+
+
+async def test_a_stale_epoch_writes_nothing(backend: Backend) -> None:
+    trading = await backend.trade()
+    last = await backend.journal.last_entry()
+    await backend.let_expire()
+    await backend.lead()
+    trading.place(ALICE, SELL, 101, 1)
+    with pytest.raises(StaleEpochError):
+        await backend.journal.commit(trading.take_batch())
+    assert await backend.journal.last_entry() == last
+
+
+async def test_an_epoch_that_ran_out_writes_until_it_is_taken(backend: Backend) -> None:
+    trading = await backend.trade()
+    await backend.let_expire()
+    trading.place(ALICE, SELL, 101, 1)
+    await backend.journal.commit(trading.take_batch())
+    last = await backend.journal.last_entry()
+    assert last is not None
+    assert last.sequence == trading.sequence
+
+
+async def test_a_sequence_is_written_once(backend: Backend) -> None:
+    trading = await backend.trade()
+    trading.place(ALICE, SELL, 101, 1)
+    batch = trading.take_batch()
+    await backend.journal.commit(batch)
+    other = [msgspec.structs.replace(batch.entries[0], command_id=b"another command!")]
+    with pytest.raises(SequenceTakenError):
+        await backend.journal.commit(msgspec.structs.replace(batch, entries=other))
+    assert await backend.journal.last_entry() == batch.entries[-1]
+
+
+async def test_a_command_is_written_once(backend: Backend) -> None:
+    trading = await backend.trade()
+    first = await backend.journal.read_after(0, 1)
+    trading.place(ALICE, SELL, 101, 1)
+    batch = trading.take_batch()
+    other = [msgspec.structs.replace(batch.entries[0], command_id=first[0].command_id)]
+    with pytest.raises(CommandKnownError):
+        await backend.journal.commit(msgspec.structs.replace(batch, entries=other))
+    await backend.journal.commit(batch)
+
+
+async def test_a_change_of_an_order_that_is_not_there_is_refused_whole(backend: Backend) -> None:
+    trading = await backend.trade()
+    trading.place(ALICE, SELL, 101, 1, "lost")
+    trading.take_batch()
+    last = await backend.journal.last_entry()
+    trading.apply(CancelOrder(ALICE, 1, client_order_id="lost"))
+    lost = trading.take_batch()
+    with pytest.raises(ProjectionError):
+        await backend.journal.commit(lost)
+    assert await backend.journal.last_entry() == last
+
+
+async def test_a_negative_balance_is_refused_whole(backend: Backend) -> None:
+    trading = await backend.trade()
+    last = await backend.journal.last_entry()
+    trading.place(ALICE, SELL, 101, 1)
+    for balance in ((ALICE, BASE, -1, 0), (ALICE, BASE, 0, -1)):
+        batch = msgspec.structs.replace(trading.take_batch(), balances=[balance])
+        if not batch.entries:
+            continue
+        with pytest.raises(ProjectionError):
+            await backend.journal.commit(batch)
+    assert await backend.journal.last_entry() == last
+
+
+async def test_a_gap_is_named(backend: Backend) -> None:
+    await backend.trade()
+    await backend.forget_row(4)
+    assert len(await backend.journal.read_after(0, 3)) == 3
+    with pytest.raises(JournalCorruptError) as error:
+        await backend.journal.read_after(0, 100)
+    assert error.value.sequence == 4
+    with pytest.raises(JournalCorruptError) as error:
+        await backend.journal.read_after(4, 100)
+    assert error.value.sequence == 4
+
+
+async def test_a_journal_without_its_beginning_is_named(backend: Backend) -> None:
+    await backend.trade()
+    await backend.forget_row(1)
+    with pytest.raises(JournalCorruptError) as error:
+        await backend.journal.read_after(0, 100)
+    assert error.value.sequence == 1
+
+
+async def test_a_forged_row_is_named_by_every_reader(backend: Backend) -> None:
+    trading = await backend.trade()
+    await backend.forge_row(trading.sequence)
+    with pytest.raises(JournalCorruptError) as error:
+        await backend.journal.read_after(0, 100)
+    assert error.value.sequence == trading.sequence
+    with pytest.raises(JournalCorruptError):
+        await backend.journal.read_after(trading.sequence, 100)
+    with pytest.raises(JournalCorruptError):
+        await backend.journal.last_entry()
+
+
+async def test_the_newest_snapshot_is_loaded(backend: Backend) -> None:
+    await backend.trade()
+    snapshots = [
+        Snapshot(entry.sequence, entry.hash, b"hash", b"state %d" % entry.sequence)
+        for entry in await backend.journal.read_after(0, 6)
+    ]
+    for snapshot in snapshots:
+        await backend.journal.save_snapshot(snapshot)
+        await backend.journal.save_snapshot(snapshot)
+        assert await backend.journal.load_snapshot() == snapshot
+
+
+async def test_a_snapshot_of_another_journal_is_refused(backend: Backend) -> None:
+    await backend.trade()
+    await backend.journal.save_snapshot(Snapshot(3, bytes(32), b"hash", b"state"))
+    with pytest.raises(JournalCorruptError) as error:
+        await backend.journal.load_snapshot()
+    assert error.value.sequence == 3
+
+
+async def test_one_holder_at_a_time(backend: Backend) -> None:
+    assert await backend.lease.read() is None
+    first = await backend.lease.acquire("one", "10.0.0.1:1", "blue", "1.0", TTL_S)
+    assert first == 1
+    assert await backend.lease.acquire("two", "10.0.0.2:1", "green", "1.1", TTL_S) is None
+    lease = await backend.lease.read()
+    assert lease is not None
+    assert (lease.epoch, lease.holder, lease.address, lease.colour, lease.version) == (
+        1,
+        "one",
+        "10.0.0.1:1",
+        "blue",
+        "1.0",
+    )
+    assert 0 < lease.expires_in_s <= TTL_S
+
+
+async def test_a_lease_that_ran_out_is_taken_and_the_old_one_is_lost(backend: Backend) -> None:
+    assert await backend.lease.acquire("one", "", "blue", "1", TTL_S) == 1
+    assert await backend.lease.renew(1, TTL_S)
+    await backend.let_expire()
+    assert await backend.lease.acquire("two", "", "green", "1", TTL_S) == 2
+    assert not await backend.lease.renew(1, TTL_S)
+    assert not await backend.lease.release(1)
+    lease = await backend.lease.read()
+    assert lease is not None
+    assert lease.holder == "two"
+
+
+async def test_a_holder_that_was_started_again_need_not_wait(backend: Backend) -> None:
+    assert await backend.lease.acquire("one", "", "blue", "1", TTL_S) == 1
+    assert await backend.lease.acquire("one", "", "blue", "2", TTL_S) == 2
+    assert not await backend.lease.renew(1, TTL_S)
+
+
+async def test_a_released_lease_is_free_at_once(backend: Backend) -> None:
+    assert await backend.lease.acquire("one", "", "blue", "1", TTL_S) == 1
+    assert await backend.lease.release(1)
+    lease = await backend.lease.read()
+    assert lease is not None
+    assert lease.expires_in_s <= 0
+    assert await backend.lease.acquire("two", "", "green", "1", TTL_S) == 2
+
+
+async def test_a_lease_nobody_took_can_be_renewed_late(backend: Backend) -> None:
+    assert await backend.lease.acquire("one", "", "blue", "1", TTL_S) == 1
+    await backend.let_expire()
+    assert await backend.lease.renew(1, TTL_S)
+    assert await backend.lease.acquire("two", "", "green", "1", TTL_S) is None
