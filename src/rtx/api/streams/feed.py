@@ -141,7 +141,8 @@ class MarketFeed:
         if view.is_followed_closely:
             # who joins during this wait follows from the same position
             since, touched = await self._touched_prices(view, sequence)
-        STREAM_RESYNCHRONISATIONS.inc()
+        if view.is_ready:
+            STREAM_RESYNCHRONISATIONS.inc()
         view.replace(sequence, answer, touched, touched_since=since, now_us=self._clock_us())
 
     async def _touched_prices(self, view: MarketView, sequence: int) -> tuple[int, TouchedPrices]:
