@@ -17,7 +17,6 @@ from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any, Final
 
-import asyncpg
 import structlog
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -29,6 +28,7 @@ from rtx.api.errors import ApiError
 from rtx.api.requests import BinanceRequest, BinanceRoute, parse_parameters
 from rtx.api.signed_requests import authenticate
 from rtx.api.telemetry import UNKNOWN_ROUTE, RequestLog, RequestMetrics
+from rtx.store.connection import CONNECTION_ERRORS
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -337,7 +337,7 @@ def _as_api_error(raised: Exception, request_id: str) -> ApiError:
         return raised
     if isinstance(raised, HTTPException):
         return ApiError(errors.UNKNOWN, raised.detail, raised.status_code, headers=raised.headers)
-    if isinstance(raised, (OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError, TimeoutError)):
+    if isinstance(raised, CONNECTION_ERRORS):
         _log.warning("request.unavailable", request_id=request_id, error=f"{type(raised).__name__}: {raised}")
         return errors.unavailable()
     _log.error("request.failed", request_id=request_id, exc_info=raised)

@@ -13,9 +13,9 @@ from starlette.requests import HTTPConnection
 from rtx.api.secrets_at_rest import SecretBox
 from rtx.core.commands import AnyCommand
 from rtx.link.messages import BookAnswer
+from rtx.store.connection import Pool
 
 if TYPE_CHECKING:
-    import asyncpg
     import redis.asyncio
 
     from rtx.api.api_key_cache import ApiKeyCache
@@ -83,7 +83,7 @@ class ApiContext:
     """One API worker's connections and caches."""
 
     settings: ApiSettings
-    pool: asyncpg.Pool[asyncpg.Record]
+    pool: Pool
     engine: Engine
     redis: redis.asyncio.Redis
     secrets: SecretBox

@@ -7,7 +7,6 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
 
 import redis.asyncio
 import structlog
@@ -21,9 +20,7 @@ from rtx.api.notifications import NotificationListener
 from rtx.api.secrets_at_rest import SecretBox, UndecryptableSecretError
 from rtx.store import api_keys as stored_api_keys
 from rtx.store import markets as stored_markets
-
-if TYPE_CHECKING:
-    import asyncpg
+from rtx.store.connection import Pool
 
 _log = structlog.get_logger("rtx.api.directories")
 
@@ -31,7 +28,7 @@ _log = structlog.get_logger("rtx.api.directories")
 def make_context(
     settings: ApiSettings,
     *,
-    pool: asyncpg.Pool[asyncpg.Record],
+    pool: Pool,
     redis_client: redis.asyncio.Redis,
     engine: Engine,
     clock_us: Callable[[], int] = lambda: time.time_ns() // 1000,
@@ -92,7 +89,7 @@ async def _read_markets(markets: MarketDirectory) -> None:
         _log.warning("markets.not_read", error=f"{type(error).__name__}: {error}")
 
 
-async def _load_markets(pool: asyncpg.Pool[asyncpg.Record]) -> tuple[list[Asset], list[Market]]:
+async def _load_markets(pool: Pool) -> tuple[list[Asset], list[Market]]:
     directory = await stored_markets.read_directory(pool)
     assets = {asset.asset_id: Asset(asset.asset_id, asset.symbol, asset.scale) for asset in directory.assets}
     markets = [
@@ -111,7 +108,7 @@ async def _load_markets(pool: asyncpg.Pool[asyncpg.Record]) -> tuple[list[Asset]
     return list(assets.values()), markets
 
 
-async def _load_api_key(pool: asyncpg.Pool[asyncpg.Record], secrets: SecretBox, api_key: str) -> ApiKey | None:
+async def _load_api_key(pool: Pool, secrets: SecretBox, api_key: str) -> ApiKey | None:
     stored = await stored_api_keys.find(pool, api_key)
     if stored is None or stored.user_disabled:
         return None

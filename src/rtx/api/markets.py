@@ -128,11 +128,10 @@ class MarketDirectory:
     def __init__(self, load: Callable[[], Awaitable[tuple[Sequence[Asset], Sequence[Market]]]]) -> None:
         """``load`` reads all assets and markets, markets in the order of their ids."""
         self._load = load
-        self._rereading: asyncio.Task[None] | None = None
-        self._read_at_s = float("-inf")
-        self._begun = 0
-        self.version = 0
-        """Grows with every reading; it is the number of the reading that is shown."""
+        self._reading = asyncio.Lock()
+        self._next_reading: asyncio.Task[None] | None = None
+        self._next_rereading: asyncio.Task[None] | None = None
+        self._reread_at_s = float("-inf")
         self.by_symbol: dict[str, Market] = {}
         self.by_id: dict[int, Market] = {}
         self.assets: dict[str, Asset] = {}
@@ -169,28 +168,29 @@ class MarketDirectory:
         return self.assets_by_id[asset_id]
 
     async def read(self) -> None:
-        """Read everything afresh now."""
-        self._read_at_s = asyncio.get_running_loop().time()
-        self._begun += 1
-        reading = self._begun
-        assets, markets = await self._load()
-        if reading < self.version:
-            return
+        """Read everything afresh, beginning after now, together with all who ask before it begins."""
+        if self._next_reading is None:
+            self._next_reading = asyncio.create_task(self._read_next())
+        await asyncio.shield(self._next_reading)
+
+    async def _reread(self) -> None:
+        """Like :meth:`read`, not more often than every ``REREAD_INTERVAL_S``."""
+        if self._next_rereading is None:
+            self._next_rereading = asyncio.create_task(self._reread_when_due())
+        await asyncio.shield(self._next_rereading)
+
+    async def _reread_when_due(self) -> None:
+        now_s = asyncio.get_running_loop().time()
+        await asyncio.sleep(self._reread_at_s + REREAD_INTERVAL_S - now_s)
+        self._reread_at_s = asyncio.get_running_loop().time()
+        self._next_rereading = None
+        await self.read()
+
+    async def _read_next(self) -> None:
+        async with self._reading:
+            self._next_reading = None
+            assets, markets = await self._load()
         self.assets = {asset.symbol: asset for asset in assets}
         self.assets_by_id = {asset.asset_id: asset for asset in assets}
         self.by_symbol = {market.symbol: market for market in markets}
         self.by_id = {market.market_id: market for market in markets}
-        self.version = reading
-
-    async def _reread(self) -> None:
-        """Read afresh, beginning after now, together with all who ask before it begins."""
-        if self._rereading is None:
-            self._rereading = asyncio.create_task(self._reread_when_due())
-        await asyncio.shield(self._rereading)
-
-    async def _reread_when_due(self) -> None:
-        try:
-            await asyncio.sleep(self._read_at_s + REREAD_INTERVAL_S - asyncio.get_running_loop().time())
-        finally:
-            self._rereading = None
-        await self.read()

@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-import asyncpg
 import structlog
+
+from rtx.store.connection import DATABASE_ERRORS, Pool
 
 _RETRY_S: Final = 0.5
 
@@ -19,7 +20,7 @@ class NotificationListener:
 
     def __init__(
         self,
-        pool: asyncpg.Pool[asyncpg.Record],
+        pool: Pool,
         handlers: Mapping[str, Callable[[str], None]],
         *,
         on_listening: Callable[[], None],
@@ -36,7 +37,7 @@ class NotificationListener:
         while True:
             try:
                 await self._listen()
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except DATABASE_ERRORS as error:
                 _log.warning("notifications.unavailable", error=str(error))
             await asyncio.sleep(_RETRY_S)
 

@@ -8,9 +8,8 @@ import gc
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Final, TypeAlias
+from typing import Final
 
-import asyncpg
 import uvicorn
 from redis.asyncio import Redis
 
@@ -22,7 +21,7 @@ from rtx.link.client import EngineClient
 from rtx.link.handshake import derive_key
 from rtx.observability.logging import get_logger
 from rtx.settings import Settings
-from rtx.store.connection import create_pool
+from rtx.store.connection import DATABASE_ERRORS, Pool, create_pool
 from rtx.store.lease import LeaseStore
 from rtx.supervisor.listeners import API_SOCKET_VARIABLE, BACKLOG, inherited_socket, open_listeners
 
@@ -38,8 +37,6 @@ WEBSOCKET_PING_TIMEOUT_S: Final = 60.0
 _GC_THRESHOLDS: Final = (50_000, 20, 50)
 
 _log = get_logger(__name__)
-
-Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
 
 class _Server(uvicorn.Server):
@@ -91,7 +88,7 @@ async def _connect_database(settings: Settings, stopping: asyncio.Event) -> Pool
                 minimum_size=min(2, settings.database_pool_connections_max),
                 maximum_size=settings.database_pool_connections_max,
             )
-        except (OSError, TimeoutError, asyncpg.PostgresError) as error:
+        except DATABASE_ERRORS as error:
             _log.warning("waiting for the database", error=f"{type(error).__name__}: {error}")
             await asyncio.sleep(DATABASE_RETRY_INTERVAL_S)
     return None
@@ -104,7 +101,7 @@ def _locator(pool: Pool) -> Callable[[], Awaitable[tuple[str, int] | None]]:
     async def locate() -> tuple[str, int] | None:
         try:
             lease = await leases.read()
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        except DATABASE_ERRORS:
             return None
         if lease is None:
             return None

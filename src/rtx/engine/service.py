@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-import asyncpg
 import msgspec
 
 from rtx.engine.metrics import EngineMetrics
@@ -29,7 +28,7 @@ from rtx.link.server import Connection, LinkServer
 from rtx.observability import metrics
 from rtx.observability.logging import get_logger
 from rtx.settings import Settings
-from rtx.store.connection import connect_engine, create_pool
+from rtx.store.connection import DATABASE_ERRORS, connect_engine, create_pool
 from rtx.store.errors import JournalCorruptError, StoreError
 from rtx.store.journal import JournalStore
 from rtx.store.lease import LeaseStore
@@ -42,7 +41,7 @@ CLOSE_TIMEOUT_S: Final = 10.0
 PROGRESS_INTERVAL_S: Final = 1.0
 WATCH_INTERVAL_S: Final = 1.0
 
-_PASSING_ERRORS: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, StoreError)
+_PASSING_ERRORS: Final = (*DATABASE_ERRORS, StoreError)
 _NOTHING: Final = msgspec.Raw(b"\xc0")
 
 

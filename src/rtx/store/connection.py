@@ -13,6 +13,15 @@ Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProx
 Database: TypeAlias = "asyncpg.Pool[asyncpg.Record] | Connection"
 """What the functions of :mod:`rtx.store` take: a pool, or a connection, whose transaction they then are part of."""
 
+Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+"""Several connections, of which each call takes one."""
+
+CONNECTION_ERRORS: Final = (OSError, TimeoutError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError)
+"""What a call raises when the database is out of reach, or was lost on the way."""
+
+DATABASE_ERRORS: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+"""What a call raises whatever is wrong with the database."""
+
 CONNECT_TIMEOUT_S: Final = 10.0
 
 _KEEPALIVE: Final = {

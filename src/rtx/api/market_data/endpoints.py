@@ -56,7 +56,7 @@ async def server_time(request: BinanceRequest) -> bytes:
 async def exchange_information(request: BinanceRequest) -> bytes:
     """GET /api/v3/exchangeInfo."""
     parameters = request.parameters
-    # Read afresh: a market, a status or a limit that an operator was told of shows here at once.
+    # A status or a limit that an operator was told of shows here at once.
     await request.context.markets.read()
     markets = await _chosen_markets(request, exclusive=("permissions", "symbolStatus"))
     permissions = _permissions(parameters)
@@ -214,6 +214,7 @@ async def _chosen_markets(request: BinanceRequest, exclusive: Sequence[str] = ()
     if symbols is not None:
         markets = [await market_of(directory, listed) for listed in symbols]
     else:
+        await directory.read()
         markets = list(directory.by_id.values())
     return [market for market in markets if status is None or market.status == status]
 

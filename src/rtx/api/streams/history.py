@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
 from rtx.api.streams.market_view import TouchedPrices
 from rtx.core.events import OrderState, decode_events
 from rtx.core.vocabulary import BUY, SELL
 from rtx.link.market_data import PublicTrade
 from rtx.store import trades as stored_trades
+from rtx.store.connection import Pool
 from rtx.store.journal import JournalStore
-
-if TYPE_CHECKING:
-    import asyncpg
 
 JOURNAL_ROWS_MAX: Final = 200_000
 """How long a gap may be for the prices touched in it to be looked up."""
@@ -52,7 +50,7 @@ class History(Protocol):
 class PostgresHistory:
     """The history in PostgreSQL."""
 
-    def __init__(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
+    def __init__(self, pool: Pool) -> None:
         """``pool`` stays the caller's."""
         self._pool = pool
         self._journal = JournalStore(pool)

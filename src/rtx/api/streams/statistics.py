@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from rtx.store import candles as stored_candles
 from rtx.store import statistics as stored_statistics
 from rtx.store import trades as stored_trades
 from rtx.store.candles import Candle
+from rtx.store.connection import Pool
 from rtx.store.statistics import AveragePrice, MarketStatistics
-
-if TYPE_CHECKING:
-    import asyncpg
 
 
 class PostgresStatistics:
     """See :class:`rtx.api.streams.polled_streams.Statistics`."""
 
-    def __init__(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
+    def __init__(self, pool: Pool) -> None:
         """``pool`` stays the caller's."""
         self._pool = pool
 
