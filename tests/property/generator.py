@@ -55,6 +55,7 @@ LOWEST_PRICE: Final = 4
 HIGHEST_PRICE: Final = 16
 LARGEST_QUANTITY: Final = 6
 GARBAGE: Final = (-(2**63), -1, 0, 3, 99, 10**9, MAXIMUM_AMOUNT, MAXIMUM_AMOUNT + 1, 2**63 - 1)
+SPOILT_ACCOUNTS: Final = (-1, 0, 1, 2, 999_999, MAXIMUM_AMOUNT, MAXIMUM_AMOUNT + 1, 2**63)
 RATES_PPM: Final = (0, 0, 100, 1_000, 75_000, 333_333, 1_000_000)
 
 LOOSE_FILTERS: Final = MarketFilters(maximum_open_orders=8)
@@ -124,7 +125,7 @@ class CommandGenerator:
         name = self.random.choice(command.__struct_fields__)
         value = getattr(command, name)
         if name == "account_id":
-            return msgspec.structs.replace(command, account_id=self.random.choice((-1, 0, 1, 2, 999_999, 2**63 - 1)))
+            return msgspec.structs.replace(command, account_id=self.random.choice(SPOILT_ACCOUNTS))
         if isinstance(value, str):
             return msgspec.structs.replace(command, **{name: ""})
         if isinstance(value, MarketFilters):

@@ -260,7 +260,7 @@ class ReferenceExchange:
     def _check_transfer(self, command: Deposit | Withdraw) -> None:
         if command.asset_id not in self.assets:
             raise RefusedError(Reason.UNKNOWN_ASSET, "asset_id")
-        if command.account_id < 1 or command.account_id == EXTERNAL_ACCOUNT_ID:
+        if not 1 <= command.account_id <= MAXIMUM_AMOUNT or command.account_id == EXTERNAL_ACCOUNT_ID:
             raise RefusedError(Reason.INVALID_FIELD, "account_id")
         if command.amount < 1:
             raise RefusedError(Reason.AMOUNT_NOT_POSITIVE, "amount")
@@ -310,6 +310,8 @@ class ReferenceExchange:
         one_base_unit = 10 ** self.assets[command.base_asset_id].scale
         if command.tick_size * command.lot_size % one_base_unit != 0:
             raise RefusedError(Reason.TICK_LOT_NOT_WHOLE, "lot_size")
+        if command.tick_size * command.lot_size // one_base_unit > MAXIMUM_AMOUNT:
+            raise RefusedError(Reason.INVALID_FIELD, "tick_size")
         _check_filters(command.filters)
         market_id = len(self.markets) + 1
         self.markets[market_id] = Market(
@@ -343,7 +345,7 @@ class ReferenceExchange:
     def _set_account_fee_tier(self, command: SetAccountFeeTier) -> None:
         if command.tier not in self.fee_tiers:
             raise RefusedError(Reason.UNKNOWN_FEE_TIER, "tier")
-        if command.account_id < 1:
+        if not 1 <= command.account_id <= MAXIMUM_AMOUNT:
             raise RefusedError(Reason.INVALID_FIELD, "account_id")
         self.account_tiers[command.account_id] = command.tier
 
@@ -839,7 +841,7 @@ def _check_fields(command: NewOrder) -> None:
     for name in ("price", "quantity", "quote_quantity", "stop_price"):
         if not 0 <= getattr(command, name) <= MAXIMUM_AMOUNT:
             raise RefusedError(Reason.INVALID_FIELD, name)
-    if command.account_id <= FEE_ACCOUNT_ID:
+    if not FEE_ACCOUNT_ID < command.account_id <= MAXIMUM_AMOUNT:
         raise RefusedError(Reason.INVALID_FIELD, "account_id")
     if not command.client_order_id:
         raise RefusedError(Reason.INVALID_FIELD, "client_order_id")

@@ -50,7 +50,7 @@ class Twin:
 
         ``thorough`` also compares all that is expensive to look at: state hashes, books, all open orders and all holds.
         """
-        hash_before = state_hash(self.exchange) if thorough else b""
+        hash_before = self._state_hash() if thorough else b""
         outcome = self.reference.apply(command, time_us)
         events, refusals = apply_to_core(self.exchange, command, time_us)
         self._compare_outcome(outcome, events, refusals)
@@ -58,7 +58,7 @@ class Twin:
         self._compare_balances()
         if thorough:
             if not outcome.changed:
-                _expect("state hash after a refusal", hash_before, state_hash(self.exchange))
+                _expect("state hash after a refusal", hash_before, self._state_hash())
             self.compare_everything()
         return events, refusals
 
@@ -78,10 +78,17 @@ class Twin:
             "held by open orders", self._reservations(), {k: held for k, (_, held) in self.balances.items() if held}
         )
 
+    def _state_hash(self) -> bytes:
+        try:
+            return state_hash(self.exchange)
+        except OverflowError as fault:
+            raise DifferenceError("the state holds a number too large for its snapshot") from fault
+
     # -- one command ----------------------------------------------------------------------------------------------
 
     def _compare_outcome(self, outcome: Outcome, events: list[AnyEvent], refusals: list[Refusal]) -> None:
         _expect("refusals", [_comparable(r) for r in outcome.refusals], [_comparable(r) for r in refusals])
+        _check_numbers(events)
         trades = [event for event in events if type(event) is Trade]
         _expect("fills", [tuple(vars(fill).values()) for fill in outcome.fills], [_values(trade) for trade in trades])
         states = [event for event in events if type(event) is OrderState]
@@ -153,7 +160,18 @@ def apply_to_core(exchange: Exchange, command: AnyCommand, time_us: int) -> tupl
         ]
     except RejectedError as refused:
         return [], [Refusal("", refused.reason, refused.field)]
+    except Exception as fault:
+        raise DifferenceError(f"the core fails at {command}: {fault!r}") from fault
     return events, [Refusal(e.step, e.reason, e.field) for e in events if type(e) is Rejected]
+
+
+def _check_numbers(events: list[AnyEvent]) -> None:
+    """Every number must fit the store's columns, which are bigint."""
+    for event in events:
+        for name in event.__struct_fields__:
+            value = getattr(event, name)
+            if isinstance(value, int) and not -(2**63) <= value < 2**63:
+                raise DifferenceError(f"{name} is too large for the store: {event}")
 
 
 def _check_order_state(state: OrderState) -> None:

@@ -645,7 +645,7 @@ class Exchange:
         asset = self.assets.get(command.asset_id)
         if asset is None:
             raise RejectedError(Reason.UNKNOWN_ASSET, "asset_id")
-        if command.account_id == EXTERNAL_ACCOUNT_ID or command.account_id < 1:
+        if command.account_id == EXTERNAL_ACCOUNT_ID or not 0 < command.account_id <= MAXIMUM_AMOUNT:
             raise RejectedError(Reason.INVALID_FIELD, "account_id")
         if command.amount < 1:
             raise RejectedError(Reason.AMOUNT_NOT_POSITIVE, "amount")
@@ -727,7 +727,7 @@ class Exchange:
         rates = self.fee_tiers.get(command.tier)
         if rates is None:
             raise RejectedError(Reason.UNKNOWN_FEE_TIER, "tier")
-        if command.account_id < 1:
+        if not 0 < command.account_id <= MAXIMUM_AMOUNT:
             raise RejectedError(Reason.INVALID_FIELD, "account_id")
         account = self.open_account(command.account_id)
         account.fee_tier = command.tier

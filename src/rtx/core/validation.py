@@ -43,7 +43,7 @@ def check_order(order: NewOrder) -> None:
         and 0 <= order.time_in_force <= FOK
         and 0 <= order.self_trade_prevention < len(SelfTradePrevention)
         and order.client_order_id
-        and order.account_id > FEE_ACCOUNT_ID
+        and FEE_ACCOUNT_ID < order.account_id <= MAXIMUM_AMOUNT
     ):
         return
     _check_ranges(order)
@@ -63,7 +63,7 @@ def _check_ranges(order: NewOrder) -> None:
     ):
         if not 0 <= getattr(order, field) <= highest:
             raise RejectedError(Reason.INVALID_FIELD, field)
-    if order.account_id <= FEE_ACCOUNT_ID:
+    if not FEE_ACCOUNT_ID < order.account_id <= MAXIMUM_AMOUNT:
         raise RejectedError(Reason.INVALID_FIELD, "account_id")
     if not order.client_order_id:
         raise RejectedError(Reason.INVALID_FIELD, "client_order_id")
@@ -107,6 +107,8 @@ def check_market_definition(command: CreateMarket, base_scale: int) -> int:
     quote_per_tick_lot, rest = divmod(command.tick_size * command.lot_size, 10**base_scale)
     if rest or not quote_per_tick_lot:
         raise RejectedError(Reason.TICK_LOT_NOT_WHOLE, "lot_size")
+    if quote_per_tick_lot > MAXIMUM_AMOUNT:
+        raise RejectedError(Reason.INVALID_FIELD, "tick_size")
     check_market_filters(command.filters)
     return quote_per_tick_lot
 

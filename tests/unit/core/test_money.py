@@ -98,6 +98,8 @@ def test_a_tier_can_be_given_before_the_first_deposit() -> None:
 
 def test_unknown_tiers_and_impossible_rates_are_refused(world: World) -> None:
     assert world.refuse(SetAccountFeeTier(ALICE, 1)) == Reason.UNKNOWN_FEE_TIER
+    assert world.refuse(SetAccountFeeTier(0, 0)) == Reason.INVALID_FIELD
+    assert world.refuse(SetAccountFeeTier(MAXIMUM_AMOUNT + 1, 0)) == Reason.INVALID_FIELD
     for command in (SetFeeTier(-1, 0, 0), SetFeeTier(0, -1, 0), SetFeeTier(0, 0, 1_000_001)):
         assert world.refuse(command) == Reason.INVALID_FIELD
 
@@ -141,6 +143,7 @@ def test_what_is_held_cannot_be_withdrawn(world: World) -> None:
     (Deposit(ALICE, BASE, 1, ""), Reason.INVALID_FIELD),
     (Deposit(EXTERNAL_ACCOUNT_ID, BASE, 1, "x"), Reason.INVALID_FIELD),
     (Deposit(0, BASE, 1, "x"), Reason.INVALID_FIELD),
+    (Deposit(MAXIMUM_AMOUNT + 1, BASE, 1, "x"), Reason.INVALID_FIELD),
     (Withdraw(ALICE, 3, 1, "x"), Reason.UNKNOWN_ASSET),
     (Withdraw(ALICE, BASE, 0, "x"), Reason.AMOUNT_NOT_POSITIVE),
     (Withdraw(ALICE, BASE, 10_001, "x"), Reason.INSUFFICIENT_BALANCE),
@@ -193,6 +196,7 @@ def test_a_market_is_created_when_one_lot_at_one_tick_is_a_whole_number_of_quote
     ({"tick_size": 999}, Reason.TICK_LOT_NOT_WHOLE),
     ({"lot_size": 150_000}, Reason.TICK_LOT_NOT_WHOLE),
     ({"tick_size": 1, "lot_size": 1}, Reason.TICK_LOT_NOT_WHOLE),
+    ({"tick_size": MAXIMUM_AMOUNT, "lot_size": 200_000_000}, Reason.INVALID_FIELD),
     ({"symbol": "BASEQUOTE"}, Reason.MARKET_EXISTS),
     ({"symbol": ""}, Reason.INVALID_FIELD),
     ({"base_asset_id": 9}, Reason.UNKNOWN_ASSET),

@@ -93,6 +93,7 @@ def test_fields_that_do_not_go_together_are_refused(world: World, fields: dict[s
     ("quote_quantity", -1), ("stop_price", -1), ("stop_price", MAXIMUM_AMOUNT + 1),
     ("client_order_id", ""),
     ("account_id", EXTERNAL_ACCOUNT_ID), ("account_id", FEE_ACCOUNT_ID), ("account_id", -1),
+    ("account_id", MAXIMUM_AMOUNT + 1),
 ])  # fmt: skip
 def test_values_out_of_range_are_refused_by_name(world: World, order_type: int, field: str, value: Any) -> None:
     fields = {"account_id": ALICE, "side": BUY, "quantity": 1, "price": 10, "type": order_type}
