@@ -187,12 +187,10 @@ async def test_a_negative_balance_is_refused_whole(backend: Backend) -> None:
     trading = await backend.trade()
     last = await backend.journal.last_entry()
     trading.place(ALICE, SELL, 101, 1)
+    batch = trading.take_batch()
     for balance in ((ALICE, BASE, -1, 0), (ALICE, BASE, 0, -1)):
-        batch = msgspec.structs.replace(trading.take_batch(), balances=[balance])
-        if not batch.entries:
-            continue
         with pytest.raises(ProjectionError):
-            await backend.journal.commit(batch)
+            await backend.journal.commit(msgspec.structs.replace(batch, balances=[balance]))
     assert await backend.journal.last_entry() == last
 
 
