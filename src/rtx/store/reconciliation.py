@@ -6,6 +6,7 @@ the same moment; the engine goes on meanwhile.
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Final
 
 import asyncpg
@@ -183,6 +184,6 @@ async def _check(connection: Connection) -> Report:
     return Report(sequence, tuple(findings), {name: count for name, count in counts.items() if name != "sequence"})
 
 
-def _whole(amount: object) -> int | None:
+def _whole(amount: Decimal | int | None) -> int | None:
     """Turn PostgreSQL's numeric, which sums are, into a whole number."""
-    return None if amount is None else int(str(amount))
+    return None if amount is None else int(amount)
