@@ -95,6 +95,7 @@ class Venue:
 
     backend: Backend
     assets: dict[str, int] = field(default_factory=dict)
+    emails: dict[int, str] = field(default_factory=dict)
 
     @property
     def public(self) -> Client:
@@ -141,7 +142,9 @@ class Venue:
         self, *, permissions: tuple[str, ...] = ("read", "trade"), ip_allow: tuple[str, ...] = (), **amounts: int
     ) -> Trader:
         """Make a user with an API key, and ``amounts`` of assets in whole units."""
-        account_id, client = await self.backend.new_user(f"trader{next(_numbers)}@example.com")
+        email = f"trader{next(_numbers)}@example.com"
+        account_id, client = await self.backend.new_user(email)
+        self.emails[account_id] = email
         answer = await client.post(
             "/api/v1/api-keys", {"label": "test", "permissions": list(permissions), "ipAllow": list(ip_allow)}
         )

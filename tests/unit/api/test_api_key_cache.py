@@ -1,0 +1,81 @@
+"""Keys are kept only while a change to them would be heard of."""
+
+from __future__ import annotations
+
+import asyncio
+
+from rtx.api.api_key_cache import ApiKey, ApiKeyCache
+
+
+class Store:
+    """Keys, how often they were read, and a clock."""
+
+    def __init__(self) -> None:
+        self.keys = {"a": ApiKey(1001, b"secret", frozenset({"read"}), ())}
+        self.reads = 0
+        self.now_s = 0.0
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
+        self.cache = ApiKeyCache(self.load, lambda: self.now_s, ttl_s=60.0)
+
+    async def load(self, api_key: str) -> ApiKey | None:
+        self.reads += 1
+        found = self.keys.get(api_key)
+        await self.may_answer.wait()
+        return found
+
+
+async def test_a_key_is_read_once_while_listening() -> None:
+    store = Store()
+    store.cache.listening()
+    first = await store.cache.find("a")
+    assert first is not None
+    assert await store.cache.find("a") is first
+    assert store.reads == 1
+
+
+async def test_nothing_is_kept_while_nothing_is_heard() -> None:
+    store = Store()
+    await store.cache.find("a")
+    await store.cache.find("a")
+    assert store.reads == 2
+
+
+async def test_changes_time_and_deafness_make_it_forget() -> None:
+    store = Store()
+    store.cache.listening()
+    await store.cache.find("a")
+    store.cache.changed("b")
+    await store.cache.find("a")
+    assert store.reads == 1
+    for forget in (
+        lambda: store.cache.changed("a"),
+        lambda: store.cache.changed(""),
+        lambda: (store.cache.deaf(), store.cache.listening()),
+        lambda: setattr(store, "now_s", store.now_s + 61),
+    ):
+        reads = store.reads
+        forget()
+        await store.cache.find("a")
+        assert store.reads == reads + 1
+
+
+async def test_a_key_revoked_while_it_was_being_read_is_not_kept() -> None:
+    store = Store()
+    store.cache.listening()
+    store.may_answer.clear()
+    finding = asyncio.create_task(store.cache.find("a"))
+    await asyncio.sleep(0)
+    del store.keys["a"]
+    store.cache.changed("a")
+    store.may_answer.set()
+    await finding
+    assert await store.cache.find("a") is None
+
+
+async def test_an_unknown_key_is_looked_for_every_time() -> None:
+    store = Store()
+    store.cache.listening()
+    assert await store.cache.find("b") is None
+    store.keys["b"] = store.keys["a"]
+    assert await store.cache.find("b") is not None
