@@ -16,8 +16,9 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from sqlalchemy import Connection, create_engine, make_url, text
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 Progress = Callable[[str], None]
@@ -26,6 +27,9 @@ ADVISORY_LOCK_KEY: Final = 0x5254585F4D494752
 """Names the lock of a migration run among the database's advisory locks ("RTX_MIGR")."""
 
 CONNECT_TIMEOUT_S: Final = 10
+
+MIGRATION_ERRORS: Final = (SQLAlchemyError, CommandError)
+"""What the functions here raise when the database is out of reach or refuses, or when there is no such revision."""
 
 
 class UnknownRevisionError(Exception):
