@@ -16,6 +16,7 @@ from rtx.core.events import OrderState, Trade
 from rtx.core.rejections import RejectedError
 from rtx.core.vocabulary import BUY, CANCEL_ONLY, FILLED, PARTIALLY_FILLED, SELL
 from rtx.store import markets, orders, reconciliation, trades
+from rtx.store.commit_statement import PARTS, commit_statement
 from rtx.store.connection import Connection, connect_engine, create_pool
 from rtx.store.errors import StaleEpochError
 from rtx.store.journal import JournalStore
@@ -195,3 +196,27 @@ async def test_random_trading_leaves_tables_that_reconcile_and_match_the_exchang
             (fill.trade_id, fill.price, fill.quantity) for fill in fills if fill.market_id == market_id
         ]
     assert await journal.read_after(0, 100_000)
+
+
+async def test_a_commit_finds_orders_by_their_primary_key_however_large_the_tables_are(connection: Connection) -> None:
+    trading = await lead(connection)
+    journal = JournalStore(connection)
+    trading.open_market()
+    await connection.execute(f"PREPARE commit_all AS {commit_statement(tuple(part.name for part in PARTS))}")
+    nothing = ", ".join(["NULL"] * (1 + sum(part.parameter_count for part in PARTS)))
+    for _ in range(2):
+        plan = "\n".join(row[0] for row in await connection.fetch(f"EXPLAIN EXECUTE commit_all ({nothing})"))
+        assert "Index Scan using orders_pkey on orders" in plan
+        assert "Seq Scan" not in plan
+        for number in range(2000):
+            trading.place(ALICE, SELL if number % 2 else BUY, 100 + number % 3, 1)
+        await journal.commit(trading.take_batch())
+        await connection.execute("ANALYZE")
+
+
+async def test_what_never_reached_the_server_is_not_called_refused(connection: Connection) -> None:
+    trading = await lead(connection)
+    trading.open_market()
+    connection.terminate()
+    with pytest.raises(asyncpg.InterfaceError):
+        await JournalStore(connection).commit(trading.take_batch())
