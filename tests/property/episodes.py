@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 import msgspec
 from tests.property.generator import CommandGenerator, opening_commands
@@ -23,7 +24,8 @@ from rtx.core.vocabulary import (
     TimeInForce,
 )
 
-FIRST_TIME_US = 1_700_000_000_000_000
+FIRST_TIME_US: Final = 1_700_000_000_000_000
+RESTART_EVERY: Final = 400
 
 
 @dataclass
@@ -92,6 +94,8 @@ def run_episode(seed: str, command_count: int, coverage: Coverage, thorough_ever
         except DifferenceError as difference:
             raise EpisodeError(seed, *_fewest(commands, difference)) from None
         coverage.note(command, FIRST_TIME_US + index, events, refusals)
+        if index % RESTART_EVERY == RESTART_EVERY - 1:
+            twin.restart()
     twin.compare_everything()
     return twin
 

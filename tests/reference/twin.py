@@ -15,7 +15,7 @@ from rtx.core.events import AnyEvent, OrderState, Rejected, Trade
 from rtx.core.exchange import Exchange
 from rtx.core.ledger import postings
 from rtx.core.rejections import CancelReplaceRejectedError, Reason, RejectedError
-from rtx.core.snapshot import state_hash
+from rtx.core.snapshot import dump, load, state_hash
 from rtx.core.vocabulary import (
     BUY,
     EXTERNAL_ACCOUNT_ID,
@@ -61,6 +61,14 @@ class Twin:
                 _expect("state hash after a refusal", hash_before, self._state_hash())
             self.compare_everything()
         return events, refusals
+
+    def restart(self) -> None:
+        """Go on with an exchange that was loaded from a snapshot of the one so far."""
+        snapshot = dump(self.exchange)
+        self.exchange = load(snapshot)
+        _expect("snapshot of what was loaded from a snapshot", snapshot, dump(self.exchange))
+        _expect("changes after loading", [], self.exchange.take_changed_balances())
+        _expect("changes after loading", [], self.exchange.take_changed_levels())
 
     def compare_everything(self) -> None:
         """Compare what is too expensive for every command."""

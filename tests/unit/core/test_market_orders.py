@@ -124,12 +124,14 @@ def test_quote_quantity_sale_of_everything_owned_is_filled(bid_world: World) -> 
     assert (taker.status, taker.fills) == (OrderStatus.FILLED, [(20, 3)])
 
 
-def test_quote_quantity_sale_that_gets_past_its_own_orders_never_sells_more_than_it_owns() -> None:
-    world = World()
+@pytest.mark.parametrize("lot_size", [1, 7])
+def test_quote_quantity_sale_that_gets_past_its_own_orders_never_sells_more_than_it_owns(lot_size: int) -> None:
+    world = World(lot_size=lot_size)
     own = world.place(ALICE, BUY, 3, 20)
     world.place(BOB, BUY, 20, 5)
-    world.empty(ALICE, BASE, leave=3)
-    taker = world.place(ALICE, SELL, 0, type=MARKET, quote_quantity=60, self_trade_prevention=EXPIRE_MAKER)
+    world.empty(ALICE, BASE, leave=3 * lot_size)
+    fields = {"type": MARKET, "quote_quantity": 60 * lot_size, "self_trade_prevention": EXPIRE_MAKER}
+    taker = world.place(ALICE, SELL, 0, **fields)
     assert taker.status_of(own) == OrderStatus.EXPIRED_IN_MATCH
     assert (taker.status, taker.fills) == (OrderStatus.EXPIRED, [(5, 3)])
     assert world.available(ALICE, BASE) == 0

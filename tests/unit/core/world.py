@@ -39,14 +39,14 @@ CAROL: Final = 1003
 class World:
     """An exchange with shorthand for commands; every command comes one microsecond after the last."""
 
-    def __init__(self, funds: int = 10_000, filters: MarketFilters | None = None) -> None:
+    def __init__(self, funds: int = 10_000, lot_size: int = 1) -> None:
         self.exchange = Exchange()
         self.time_us = 1_000
         self.names = 0
         self.balances: dict[tuple[int, int], tuple[int, int]] = {}
         self.apply(CreateAsset("BASE", 0))
         self.apply(CreateAsset("QUOTE", 0))
-        self.apply(CreateMarket("BASEQUOTE", BASE, QUOTE, 1, 1, filters or MarketFilters()))
+        self.apply(CreateMarket("BASEQUOTE", BASE, QUOTE, 1, lot_size, MarketFilters()))
         for account_id in (ALICE, BOB, CAROL) if funds else ():
             self.apply(Deposit(account_id, BASE, funds, "opening"))
             self.apply(Deposit(account_id, QUOTE, funds, "opening"))
