@@ -53,7 +53,17 @@ def create_application(context: ApiContext) -> Application:
     """Make the ASGI application that serves every endpoint with this context."""
     from rtx.api import nouns
 
-    return _Application(context, nouns.routes(), nouns.lifespans())
+    return assemble(context, nouns.routes(), nouns.lifespans(), RequestLog())
+
+
+def assemble(
+    context: ApiContext,
+    routes: Sequence[BinanceRoute | BaseRoute],
+    lifespans: Sequence[Lifespan],
+    request_log: RequestLog,
+) -> Application:
+    """Make an ASGI application of these endpoints."""
+    return _Application(context, routes, lifespans, request_log)
 
 
 class _Application:
@@ -62,7 +72,7 @@ class _Application:
         context: ApiContext,
         routes: Sequence[BinanceRoute | BaseRoute],
         lifespans: Sequence[Lifespan],
-        request_log: RequestLog | None = None,
+        request_log: RequestLog,
     ) -> None:
         self._context = context
         self._lifespans = lifespans
@@ -74,7 +84,7 @@ class _Application:
             else:
                 self._routed.append(route)
         self._metrics = RequestMetrics()
-        self._request_log = request_log or RequestLog()
+        self._request_log = request_log
         self._request_id_prefix = os.urandom(6).hex()
         self._request_numbers = itertools.count(1)
 
@@ -95,7 +105,7 @@ class _Application:
         started_s = time.perf_counter()
         headers: dict[bytes, bytes] = dict(scope["headers"])
         request_id = self._request_id(headers)
-        client = ""
+        client = client_address(scope, _forwarded_for(headers), self._context.settings.trusted_proxies)
         account_id = code = 0
         error: ApiError | None = None
         try:
@@ -109,7 +119,6 @@ class _Application:
             body = b"" if route.method == "GET" else await _read_body(headers, receive, limit)
             parameters = parse_parameters(query, body)
             if route.permission is not None:
-                client = client_address(scope, _forwarded_for(headers), self._context.settings.trusted_proxies)
                 account_id = await authenticate(
                     self._context,
                     route.permission,

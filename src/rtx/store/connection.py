@@ -16,8 +16,15 @@ Database: TypeAlias = "asyncpg.Pool[asyncpg.Record] | Connection"
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 """Several connections, of which each call takes one."""
 
-CONNECTION_ERRORS: Final = (OSError, TimeoutError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError)
-"""What a call raises when the database is out of reach, or was lost on the way."""
+CONNECTION_ERRORS: Final = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.OperatorInterventionError,
+)
+"""What a call raises when the database is out of reach, starting, stopping or full, or was lost on the way."""
 
 DATABASE_ERRORS: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
 """What a call raises whatever is wrong with the database."""

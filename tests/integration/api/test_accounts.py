@@ -15,7 +15,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 async def pair(venue: Venue) -> tuple[str, str, Trader, Trader]:
     symbol = await venue.market()
     base = symbol.removesuffix("USDT")
-    return symbol, base, await venue.trader(**{base: 10}), await venue.trader(USDT=10_000)
+    return symbol, base, await venue.trader({base: 10}), await venue.trader({"USDT": 10_000})
 
 
 async def test_an_account_lists_every_asset_or_those_it_has(venue: Venue) -> None:

@@ -19,7 +19,7 @@ def form_of(**parameters: object) -> str:
 
 async def test_the_signature_may_be_in_the_query_or_the_body_and_of_either_case(venue: Venue) -> None:
     symbol = await venue.market()
-    buyer = await venue.trader(USDT=1000)
+    buyer = await venue.trader({"USDT": 1000})
     query = f"symbol={symbol}&side=BUY"
     body = form_of(type="LIMIT", timeInForce="GTC", quantity="1", price="1")
     signature = buyer.sign(query + body)
@@ -33,7 +33,7 @@ async def test_the_signature_may_be_in_the_query_or_the_body_and_of_either_case(
 
 async def test_what_the_query_says_stands_where_the_body_says_something_else(venue: Venue) -> None:
     symbol = await venue.market()
-    buyer = await venue.trader(USDT=1000)
+    buyer = await venue.trader({"USDT": 1000})
     query = "price=2"
     body = form_of(symbol=symbol, side="BUY", type="LIMIT", timeInForce="GTC", quantity="1", price="1")
     answer = await buyer.send(
@@ -44,7 +44,7 @@ async def test_what_the_query_says_stands_where_the_body_says_something_else(ven
 
 async def test_percent_encoded_parameters_are_signed_as_sent(venue: Venue) -> None:
     symbol = await venue.market()
-    buyer = await venue.trader(USDT=1000)
+    buyer = await venue.trader({"USDT": 1000})
     form = form_of(symbol=symbol, side="BUY", type="LIMIT", timeInForce="GTC", quantity="1", price="1")
     form += "&newClientOrderId=a%2Fb%3Ac"
     answer = await buyer.send("POST", "/api/v3/order", f"{form}&signature={buyer.sign(form)}", in_body=True)
@@ -119,7 +119,7 @@ async def test_unknown_deleted_and_disabled_keys(venue: Venue) -> None:
 
 async def test_a_key_does_what_it_may_and_no_more(venue: Venue) -> None:
     symbol = await venue.market()
-    reader = await venue.trader(permissions=("read",), USDT=10)
+    reader = await venue.trader({"USDT": 10}, permissions=("read",))
     assert (await reader.get("/api/v3/account")).status == 200
     order = {"symbol": symbol, "side": "BUY", "type": "LIMIT", "timeInForce": "GTC", "quantity": "1", "price": "1"}
     for method, path in (
@@ -132,7 +132,7 @@ async def test_a_key_does_what_it_may_and_no_more(venue: Venue) -> None:
     ):
         answer = await reader.request(method, path, order)
         assert (answer.status, answer.json) == (401, REJECTED)
-    trader = await venue.trader(permissions=("trade",), USDT=10)
+    trader = await venue.trader({"USDT": 10}, permissions=("trade",))
     assert (await trader.post("/api/v3/order", **order)).status == 200
     assert (await trader.get("/api/v3/openOrders")).json == REJECTED
 
@@ -163,7 +163,7 @@ async def test_every_answer_names_its_request(venue: Venue) -> None:
 
 async def test_the_request_id_reaches_the_journal(venue: Venue) -> None:
     symbol = await venue.market()
-    buyer = await venue.trader(USDT=10)
+    buyer = await venue.trader({"USDT": 10})
     buyer.headers["X-Request-Id"] = "reaches-the-journal"
     await buyer.order(symbol, "BUY", "1", "1")
     found = await venue.backend.pool.fetchval("SELECT count(*) FROM journal WHERE request_id = 'reaches-the-journal'")

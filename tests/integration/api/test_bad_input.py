@@ -34,7 +34,7 @@ async def setting(venue: Venue) -> Setting:
         minimum_price=100, maximum_price=100_000_000, minimum_quantity=10, minimum_notional=5 * 10**8
     )
     order = {"side": "BUY", "type": "LIMIT", "timeInForce": "GTC", "quantity": "1", "price": "100"}
-    return Setting(venue, await venue.trader(USDT=10_000), {"symbol": await venue.market(filters=filters)} | order)
+    return Setting(venue, await venue.trader({"USDT": 10_000}), {"symbol": await venue.market(filters=filters)} | order)
 
 
 DECIMAL = r"^([0-9]{1,20})(\.[0-9]{1,20})?$"

@@ -15,7 +15,7 @@ KEY = {"Idempotency-Key": "0190f2a4-77aa-7cc3-98c4-dc0c0c07398f"}
 async def buyer_in(venue: Venue) -> tuple[str, Trader, dict[str, Any]]:
     symbol = await venue.market()
     order = {"symbol": symbol, "side": "BUY", "type": "LIMIT", "timeInForce": "GTC", "quantity": "1", "price": "100"}
-    return symbol, await venue.trader(USDT=1000), order
+    return symbol, await venue.trader({"USDT": 1000}), order
 
 
 async def test_a_repeated_order_gets_the_same_answer_and_is_placed_once(venue: Venue) -> None:
@@ -43,7 +43,7 @@ async def test_another_request_under_the_same_key_is_an_error(venue: Venue) -> N
 
 async def test_the_key_of_one_account_is_nothing_to_another(venue: Venue) -> None:
     _, buyer, order = await buyer_in(venue)
-    other = await venue.trader(USDT=1000)
+    other = await venue.trader({"USDT": 1000})
     first = await buyer.request("POST", "/api/v3/order", order, headers=KEY)
     second = await other.request("POST", "/api/v3/order", order | {"quantity": "2"}, headers=KEY)
     assert (first.status, second.status) == (200, 200)

@@ -16,8 +16,8 @@ async def pair(venue: Venue) -> tuple[str, str, Trader, Trader]:
     """A fresh market, its base asset, somebody with the base and somebody with the quote."""
     symbol = await venue.market()
     base = symbol.removesuffix("USDT")
-    seller = await venue.trader(**{base: 10, "USDT": 0 + 1})
-    buyer = await venue.trader(USDT=100_000)
+    seller = await venue.trader({base: 10, "USDT": 1})
+    buyer = await venue.trader({"USDT": 100_000})
     return symbol, base, seller, buyer
 
 

@@ -139,7 +139,11 @@ class Venue:
         return (await self.backend.context.markets.find(symbol)).market_id
 
     async def trader(
-        self, *, permissions: tuple[str, ...] = ("read", "trade"), ip_allow: tuple[str, ...] = (), **amounts: int
+        self,
+        amounts: dict[str, int] | None = None,
+        *,
+        permissions: tuple[str, ...] = ("read", "trade"),
+        ip_allow: tuple[str, ...] = (),
     ) -> Trader:
         """Make a user with an API key, and ``amounts`` of assets in whole units."""
         email = f"trader{next(_numbers)}@example.com"
@@ -149,7 +153,7 @@ class Venue:
             "/api/v1/api-keys", {"label": "test", "permissions": list(permissions), "ipAllow": list(ip_allow)}
         )
         assert answer.status in (200, 201), answer.body
-        for symbol, amount in amounts.items():
+        for symbol, amount in (amounts or {}).items():
             await self.deposit(account_id, symbol, amount)
         return Trader(self.backend.client(), account_id, answer.json["apiKey"], answer.json["secretKey"])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from rtx.api.api_key_cache import ApiKey, ApiKeyCache
 
@@ -23,6 +24,11 @@ class Store:
         found = self.keys.get(api_key)
         await self.may_answer.wait()
         return found
+
+
+def deaf_for_a_moment(cache: ApiKeyCache) -> None:
+    cache.deaf()
+    cache.listening()
 
 
 async def test_a_key_is_read_once_while_listening() -> None:
@@ -48,12 +54,13 @@ async def test_changes_time_and_deafness_make_it_forget() -> None:
     store.cache.changed("b")
     await store.cache.find("a")
     assert store.reads == 1
-    for forget in (
+    ways: list[Callable[[], None]] = [
         lambda: store.cache.changed("a"),
         lambda: store.cache.changed(""),
-        lambda: (store.cache.deaf(), store.cache.listening()),
+        lambda: deaf_for_a_moment(store.cache),
         lambda: setattr(store, "now_s", store.now_s + 61),
-    ):
+    ]
+    for forget in ways:
         reads = store.reads
         forget()
         await store.cache.find("a")
