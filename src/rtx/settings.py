@@ -102,6 +102,15 @@ class Settings:
         return cls(**values)  # type: ignore[arg-type] # each parser returns the type of its attribute
 
 
+def database_url_from_environment(environment: Mapping[str, str] | None = None) -> str:
+    """Read ``DATABASE_URL`` alone, for commands that need no more; raises :class:`SettingsError`."""
+    reader = _Reader(os.environ if environment is None else environment)
+    url = reader.read("DATABASE_URL", _database_url, _REQUIRED)
+    if reader.problems:
+        raise SettingsError(reader.problems)
+    return str(url)
+
+
 def redacted_url(url: str) -> str:
     """``url`` without its password and query, fit for a log or a terminal."""
     try:

@@ -1,0 +1,5 @@
+"""The command line: `rtx`."""
+
+from rtx.cli.application import main
+
+__all__ = ["main"]

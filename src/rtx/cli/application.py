@@ -1,0 +1,150 @@
+"""All commands of `rtx`, their options and their help. What they do is in a module each, imported when it is called."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+application = typer.Typer(
+    name="rtx",
+    help="RTX, a trading engine backend: order books, a double-entry ledger, and an API that Binance clients speak.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+operator = typer.Typer(
+    help="The people who run the exchange.",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+application.add_typer(operator, name="operator")
+
+
+def main() -> None:
+    """Run the command line; the entry point of the `rtx` program."""
+    application()
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        version()
+        raise typer.Exit
+
+
+@application.callback()
+def options(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    """Options of the program itself."""
+
+
+@application.command(epilog="Example: rtx dev --no-demo --data /tmp/exchange --port 8090 --metrics-port 9095")
+def dev(
+    data: Annotated[
+        Path, typer.Option("--data", metavar="DIR", help="Where everything is kept between runs.", file_okay=False)
+    ] = Path(".rtx"),
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port of the API; 0: any free one.")] = 8080,
+    metrics_port: Annotated[int, typer.Option(min=0, max=65_535, help="Port of the metrics; 0: any free one.")] = 9090,
+    demo: Annotated[bool, typer.Option("--demo/--no-demo", help="Let a small crowd of demo traders trade.")] = True,
+    api_workers: Annotated[
+        int | None, typer.Option(min=1, max=64, help="API processes; as many as there are processors to spare.")
+    ] = None,
+    ready_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Where to write addresses and keys as JSON when all is up.", dir_okay=False),
+    ] = None,
+) -> None:
+    """Run everything on this machine: PostgreSQL, Valkey, the engine, the API, and a crowd of demo traders.
+
+    Nothing needs to be installed or set up. Ctrl-C ends it; the next run goes on with the same accounts and books.
+    """
+    from rtx.cli.dev.command import DevOptions, run_dev
+
+    raise typer.Exit(
+        run_dev(
+            DevOptions(
+                data=data,
+                port=port,
+                metrics_port=metrics_port,
+                demo=demo,
+                api_workers=api_workers,
+                ready_file=ready_file,
+            )
+        )
+    )
+
+
+@application.command(epilog="Example: DATABASE_URL=... REDIS_URL=... JWT_SECRET=... rtx serve")
+def serve(
+    wait_s: Annotated[
+        float, typer.Option("--wait", min=0, metavar="SECONDS", help="How long to wait for the database at the start.")
+    ] = 60.0,
+    state_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Where to write ports and process ids as JSON.", dir_okay=False),
+    ] = None,
+) -> None:
+    """Run the backend on the servers that the environment names: an engine, API workers and metrics.
+
+    Needs DATABASE_URL, REDIS_URL and JWT_SECRET. Also read: RTX_HOST, RTX_PORT (8080), RTX_METRICS_PORT (9090),
+    RTX_API_WORKERS, RTX_TRUSTED_PROXIES, RTX_COLOUR, SENTRY_DSN, LOG_LEVEL and others. SIGTERM ends it in order.
+    """
+    from rtx.cli.serve import run_serve
+
+    raise typer.Exit(run_serve(wait_s, state_file))
+
+
+@application.command(epilog="Example: DATABASE_URL=postgresql://rtx:...@db:5432/rtx rtx migrate --status")
+def migrate(
+    status: Annotated[bool, typer.Option("--status", help="Say where the database stands and change nothing.")] = False,
+    down: Annotated[
+        str | None, typer.Option(metavar="REVISION", help="Go back to this revision ('base': remove everything).")
+    ] = None,
+) -> None:
+    """Bring the schema of the database that DATABASE_URL names to what this version expects."""
+    from rtx.cli.migrate import run_migrate
+
+    raise typer.Exit(run_migrate(status=status, down=down))
+
+
+@operator.command(
+    "create", epilog="Example: rtx operator create --email ada@example.com   (asks for the password twice)"
+)
+def create_operator(
+    email: Annotated[str, typer.Option(help="The e-mail address to log in with.")],
+) -> None:
+    """Make an operator, who may open markets and book deposits, in the database that DATABASE_URL names.
+
+    The password comes from RTX_OPERATOR_PASSWORD, from standard input, or from a prompt; never from an option, which
+    others on the machine could read.
+    """
+    from rtx.cli.operators import run_create_operator
+
+    raise typer.Exit(run_create_operator(email))
+
+
+@application.command("health-check", epilog="Example: rtx health-check --url http://127.0.0.1:8080")
+def health_check(
+    url: Annotated[
+        str | None, typer.Option(metavar="URL", help="The API to ask; by default the one on RTX_PORT (8080) here.")
+    ] = None,
+    live: Annotated[bool, typer.Option("--live", help="Ask only whether the process answers at all.")] = False,
+) -> None:
+    """Ask a running backend whether it can trade; the exit code is 0 when it can. Fit for a container's probe."""
+    from rtx.cli.health_check import run_health_check
+
+    raise typer.Exit(run_health_check(url, live=live))
+
+
+@application.command(epilog="Example: rtx version")
+def version() -> None:
+    """Print the version of this program and of its Python."""
+    print(f"rtx {installed_version('rtx')} (Python {platform.python_version()})")

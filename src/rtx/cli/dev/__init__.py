@@ -1,0 +1,1 @@
+"""`rtx dev`: the whole backend on one machine, from nothing but this package."""
