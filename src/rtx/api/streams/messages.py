@@ -1,24 +1,23 @@
 """The payloads of the streams, member by member as in Binance's web-socket-streams.md.
 
-Times are in the connection's unit (milliseconds, or microseconds where it asked for them).
+Times are in the connection's unit (milliseconds, or microseconds where it asked for them). The event's type, where
+there is one, comes first.
 """
 
 from __future__ import annotations
-
-from typing import Final
 
 import msgspec
 
 Levels = list[tuple[str, str]]
 
-encode: Final = msgspec.json.Encoder().encode
-
 
 class TradeMessage(
     msgspec.Struct,
     gc=False,
+    tag_field="e",
+    tag="trade",
     rename={
-        "event": "e", "event_time": "E", "symbol": "s", "trade_id": "t", "price": "p", "quantity": "q",
+        "event_time": "E", "symbol": "s", "trade_id": "t", "price": "p", "quantity": "q",
         "trade_time": "T", "buyer_is_maker": "m", "ignored": "M",
     },
 ):  # fmt: skip
@@ -32,14 +31,15 @@ class TradeMessage(
     trade_time: int
     buyer_is_maker: bool
     ignored: bool = True
-    event: str = "trade"
 
 
 class AggregateTradeMessage(
     msgspec.Struct,
     gc=False,
+    tag_field="e",
+    tag="aggTrade",
     rename={
-        "event": "e", "event_time": "E", "symbol": "s", "aggregate_id": "a", "price": "p", "quantity": "q",
+        "event_time": "E", "symbol": "s", "aggregate_id": "a", "price": "p", "quantity": "q",
         "first_trade_id": "f", "last_trade_id": "l", "trade_time": "T", "buyer_is_maker": "m", "ignored": "M",
     },
 ):  # fmt: skip
@@ -55,7 +55,6 @@ class AggregateTradeMessage(
     trade_time: int
     buyer_is_maker: bool
     ignored: bool = True
-    event: str = "aggTrade"
 
 
 class BookTickerMessage(
@@ -78,8 +77,10 @@ class BookTickerMessage(
 class DepthMessage(
     msgspec.Struct,
     gc=False,
+    tag_field="e",
+    tag="depthUpdate",
     rename={
-        "event": "e", "event_time": "E", "symbol": "s", "first_update_id": "U", "last_update_id": "u", "bids": "b",
+        "event_time": "E", "symbol": "s", "first_update_id": "U", "last_update_id": "u", "bids": "b",
         "asks": "a", "checksum": "crc",
     },
 ):  # fmt: skip
@@ -92,7 +93,6 @@ class DepthMessage(
     bids: Levels
     asks: Levels
     checksum: int
-    event: str = "depthUpdate"
 
 
 class PartialDepthMessage(msgspec.Struct, gc=False, rename={"last_update_id": "lastUpdateId"}):
@@ -106,8 +106,10 @@ class PartialDepthMessage(msgspec.Struct, gc=False, rename={"last_update_id": "l
 class MiniTickerMessage(
     msgspec.Struct,
     gc=False,
+    tag_field="e",
+    tag="24hrMiniTicker",
     rename={
-        "event": "e", "event_time": "E", "symbol": "s", "close": "c", "open": "o", "high": "h", "low": "l",
+        "event_time": "E", "symbol": "s", "close": "c", "open": "o", "high": "h", "low": "l",
         "volume": "v", "quote_volume": "q",
     },
 ):  # fmt: skip
@@ -121,14 +123,15 @@ class MiniTickerMessage(
     low: str
     volume: str
     quote_volume: str
-    event: str = "24hrMiniTicker"
 
 
 class TickerMessage(
     msgspec.Struct,
     gc=False,
+    tag_field="e",
+    tag="24hrTicker",
     rename={
-        "event": "e", "event_time": "E", "symbol": "s", "price_change": "p", "price_change_percent": "P",
+        "event_time": "E", "symbol": "s", "price_change": "p", "price_change_percent": "P",
         "weighted_average_price": "w", "previous_close": "x", "close": "c", "last_quantity": "Q", "bid_price": "b",
         "bid_quantity": "B", "ask_price": "a", "ask_quantity": "A", "open": "o", "high": "h", "low": "l",
         "volume": "v", "quote_volume": "q", "open_time": "O", "close_time": "C", "first_trade_id": "F",
@@ -159,13 +162,14 @@ class TickerMessage(
     first_trade_id: int
     last_trade_id: int
     trade_count: int
-    event: str = "24hrTicker"
 
 
 class AveragePriceMessage(
     msgspec.Struct,
     gc=False,
-    rename={"event": "e", "event_time": "E", "symbol": "s", "interval": "i", "price": "w", "last_trade_time": "T"},
+    tag_field="e",
+    tag="avgPrice",
+    rename={"event_time": "E", "symbol": "s", "interval": "i", "price": "w", "last_trade_time": "T"},
 ):
     """The average price of the last minutes."""
 
@@ -174,7 +178,6 @@ class AveragePriceMessage(
     interval: str
     price: str
     last_trade_time: int
-    event: str = "avgPrice"
 
 
 class KlineBody(
@@ -207,17 +210,17 @@ class KlineBody(
     ignored: str = "0"
 
 
-class KlineMessage(msgspec.Struct, gc=False, rename={"event": "e", "event_time": "E", "symbol": "s", "kline": "k"}):
+class KlineMessage(
+    msgspec.Struct, gc=False, tag_field="e", tag="kline", rename={"event_time": "E", "symbol": "s", "kline": "k"}
+):
     """A candle as it is now."""
 
     event_time: int
     symbol: str
     kline: KlineBody
-    event: str = "kline"
 
 
-class ServerShutdownMessage(msgspec.Struct, gc=False, rename={"event": "e", "event_time": "E"}):
+class ServerShutdownMessage(msgspec.Struct, gc=False, tag_field="e", tag="serverShutdown", rename={"event_time": "E"}):
     """The server ends this connection; another one can be opened at once."""
 
     event_time: int
-    event: str = "serverShutdown"

@@ -51,7 +51,7 @@ class RedisListener:
                             _log.info("streams.redis_is_back")
                         was_listening, delay_s = True, _FIRST_RETRY_DELAY_S
                         self._take(message)
-            except (RedisError, OSError) as error:
+            except Exception as error:  # noqa: BLE001 - whatever went wrong once must not silence the streams for good
                 if was_listening:
                     _log.warning("streams.redis_is_away", error=repr(error))
                 was_listening = False
