@@ -7,7 +7,7 @@ from typing import Final
 
 from benchmarks.book.contestants import ContestantFactory, FillReport
 from benchmarks.book.flow import ADD, BUY, SELL, Fill, Operation, RestingTotals
-from rtx.core.book import UNLIMITED_BUDGET, Book, Order
+from rtx.core.book import Book, BookOrder
 from rtx.core.commands import (
     CancelOrder,
     CreateAsset,
@@ -19,7 +19,7 @@ from rtx.core.commands import (
 )
 from rtx.core.events import AnyEvent, Trade
 from rtx.core.exchange import Exchange
-from rtx.core.vocabulary import FIRST_USER_ACCOUNT_ID, GTC, LIMIT, NEW, STP_NONE
+from rtx.core.vocabulary import FIRST_USER_ACCOUNT_ID, GTC, LIMIT
 
 ACCOUNTS: Final = 100
 FUNDING: Final = 10**15
@@ -32,7 +32,7 @@ MARKET_ID: Final = 1
 QUOTE_PER_TICK_LOT: Final = 1
 
 
-def _totals(orders: Sequence[Order]) -> RestingTotals:
+def _totals(orders: Sequence[BookOrder]) -> RestingTotals:
     buys = [order.remaining for order in orders if order.side == BUY]
     sells = [order.remaining for order in orders if order.side == SELL]
     return RestingTotals(len(buys), len(sells), sum(buys), sum(sells))
@@ -46,46 +46,27 @@ class RtxBook:
     def __init__(self) -> None:
         self.name = "rtx, the book"
         self._book = Book()
-        self._orders: dict[int, Order] = {}
+        self._orders: dict[int, BookOrder] = {}
         self._fills: list[Fill] = []
 
     def replay(self, operations: Sequence[Operation]) -> None:
         """Apply the operations in order."""
         book, orders, fills = self._book, self._orders, self._fills
-        crosses, match, add, remove = book.crosses, book.match, book.add, book.remove
+        place, remove = book.place, book.remove
         for kind, order_id, side, price, quantity in operations:
             if kind != ADD:
                 remove(orders.pop(order_id))
                 continue
-            order = Order(
-                order_id,
-                0,
-                MARKET_ID,
-                side,
-                LIMIT,
-                GTC,
-                NEW,
-                price,
-                quantity,
-                quantity,
-                0,
-                0,
-                "",
-                0,
-                0,
-                0,
-                0,
-                STP_NONE,
-                0,
-            )
-            if crosses(side, price):
-                for maker, maker_price, traded in match(order, price, UNLIMITED_BUDGET, QUOTE_PER_TICK_LOT):
+            order = BookOrder(order_id, FIRST_USER_ACCOUNT_ID, side, price, quantity)
+            matches = place(order, QUOTE_PER_TICK_LOT)
+            if matches is not None:
+                for maker, maker_price, traded in matches:
                     fills.append((order_id, maker.order_id, maker_price, traded))
                     if not maker.remaining:
                         del orders[maker.order_id]
-            if order.remaining:
-                add(order)
-                orders[order_id] = order
+                if not order.remaining:
+                    continue
+            orders[order_id] = order
 
     def fills(self) -> Sequence[Fill] | None:
         """Every fill, in order."""

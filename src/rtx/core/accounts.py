@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from rtx.core.book import Order
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rtx.core.orders import Order
 
 
 class Balance:
-    """What one account has of one asset, in smallest units; ``held`` is reserved by its open orders."""
+    """What one account has of one asset, in smallest units; ``held`` is reserved by its open orders.
 
-    __slots__ = ("account_id", "asset_id", "available", "held")
+    ``changed``: the exchange has taken note that it changed.
+    """
+
+    __slots__ = ("account_id", "asset_id", "available", "changed", "held")
 
     def __init__(self, account_id: int, asset_id: int, available: int = 0, held: int = 0) -> None:
         self.account_id = account_id
         self.asset_id = asset_id
         self.available = available
         self.held = held
+        self.changed = False
 
 
 class Account:

@@ -9,58 +9,78 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Iterator
+from typing import Final
 
-import msgspec
+from rtx.core.vocabulary import (
+    BUY,
+    DECREMENT,
+    EXPIRE_BOTH,
+    EXPIRE_MAKER,
+    EXPIRE_TAKER,
+    EXPIRED_IN_MATCH,
+    MAXIMUM_AMOUNT,
+    NEW,
+    STP_NONE,
+)
 
-from rtx.core.vocabulary import BUY, DECREMENT, EXPIRE_BOTH, EXPIRE_MAKER, EXPIRE_TAKER, EXPIRED_IN_MATCH
+UNLIMITED_BUDGET: Final = -1
+ABOVE_ALL_PRICES: Final = MAXIMUM_AMOUNT + 1
+NOBODY: Final = -1
 
-UNLIMITED_BUDGET = -1
+Match = tuple["BookOrder", int, int]
+"""(maker, price in ticks, traded lots), or minus the lots that the maker lost to self-trade prevention."""
 
 
-class Order(msgspec.Struct, gc=False, eq=False):
-    """An order that is open or being worked on.
+class BookOrder:
+    """What matching needs to know of an order, and no more: the smaller it is, the more of a book the caches hold.
 
-    Not tracked by the garbage collector: the links to its neighbours are cleared when it leaves its level.
+    ``level``, ``previous`` and ``next`` are its place in the book; they are None while it is not in one.
     """
 
-    order_id: int
-    account_id: int
-    market_id: int
-    side: int
-    type: int
-    time_in_force: int
-    status: int
-    price: int
-    quantity: int
-    remaining: int
-    executed_quantity: int
-    executed_quote_quantity: int
-    client_order_id: str
-    created_at_us: int
-    working_at_us: int
-    quote_quantity: int
-    stop_price: int
-    self_trade_prevention: int
-    prevented_quantity: int
-    level: Level | None = None
-    previous: Order | None = None
-    next: Order | None = None
+    __slots__ = (
+        "account_id",
+        "level",
+        "next",
+        "order_id",
+        "prevented_quantity",
+        "previous",
+        "price",
+        "quote_quantity",
+        "remaining",
+        "self_trade_prevention",
+        "side",
+        "status",
+    )
+
+    def __init__(self, order_id: int, account_id: int, side: int, price: int, quantity: int) -> None:
+        self.order_id = order_id
+        self.account_id = account_id
+        self.side = side
+        self.status = NEW
+        self.price = price
+        self.remaining = quantity
+        self.quote_quantity = 0
+        self.self_trade_prevention = STP_NONE
+        self.prevented_quantity = 0
+        self.level: Level | None = None
+        self.previous: BookOrder | None = None
+        self.next: BookOrder | None = None
 
 
 class Level:
-    """The orders of one price on one side, oldest first."""
+    """The orders of one price on one side, oldest first; ``changed``: its side has taken note that it changed."""
 
-    __slots__ = ("head", "key", "price", "quantity", "side", "tail")
+    __slots__ = ("changed", "head", "price", "quantity", "side", "tail")
 
-    def __init__(self, side: BookSide, key: int, price: int) -> None:
+    def __init__(self, side: BookSide, price: int) -> None:
         self.side = side
-        self.key = key
         self.price = price
         self.quantity = 0
-        self.head: Order | None = None
-        self.tail: Order | None = None
+        self.changed = False
+        self.head: BookOrder | None = None
+        self.tail: BookOrder | None = None
 
-    def orders(self) -> Iterator[Order]:
+    def orders(self) -> Iterator[BookOrder]:
         """The orders in the sequence in which they would trade."""
         order = self.head
         while order is not None:
@@ -69,46 +89,66 @@ class Level:
 
 
 class BookSide:
-    """The levels of one side; ``changed`` collects the prices whose quantity changed (in order, each once)."""
+    """The levels of one side by price; ``changed`` collects the prices whose quantity changed, in order.
 
-    __slots__ = ("changed", "keys", "levels", "sign")
+    ``best`` is the best price in ticks, or where the side is empty a price that no order of the other side reaches.
+    """
+
+    __slots__ = ("best", "changed", "keys", "levels", "nothing", "sign")
 
     def __init__(self, sign: int) -> None:
         self.sign = sign
+        self.nothing = 0 if sign > 0 else ABOVE_ALL_PRICES
+        self.best = self.nothing
         self.keys: list[int] = []
         self.levels: dict[int, Level] = {}
-        self.changed: dict[int, None] = {}
+        self.changed: list[int] = []
 
     def best_price(self) -> int:
         """Best price in ticks, 0 when the side is empty."""
-        return self.keys[-1] * self.sign if self.keys else 0
+        return self.best if self.keys else 0
 
     def best_levels(self, limit: int) -> list[tuple[int, int]]:
         """(price, quantity) best first, at most ``limit`` levels; all with ``limit`` 0."""
         keys = self.keys[-limit:] if limit else self.keys
-        levels = self.levels
-        return [(levels[key].price, levels[key].quantity) for key in reversed(keys)]
+        sign, levels = self.sign, self.levels
+        return [(key * sign, levels[key * sign].quantity) for key in reversed(keys)]
 
     def take_changed(self) -> list[tuple[int, int]]:
         """(price, quantity now) of the levels that changed since the last call."""
-        if not self.changed:
-            return []
-        sign, levels = self.sign, self.levels
+        levels = self.levels
         changes = []
-        for price in self.changed:
-            level = levels.get(price * sign)
-            changes.append((price, level.quantity if level is not None else 0))
+        for price in dict.fromkeys(self.changed):
+            level = levels.get(price)
+            if level is None:
+                changes.append((price, 0))
+            else:
+                level.changed = False
+                changes.append((price, level.quantity))
         self.changed.clear()
         return changes
 
-    def remove_level(self, level: Level) -> None:
-        key = level.key
+    def add_level(self, price: int) -> Level:
+        """A level for a price that has none yet."""
+        self.levels[price] = level = Level(self, price)
         keys = self.keys
-        if keys[-1] == key:
-            keys.pop()
+        key = price * self.sign
+        if not keys or key > keys[-1]:
+            keys.append(key)
+            self.best = price
         else:
-            del keys[bisect_left(keys, key)]
-        del self.levels[key]
+            insort(keys, key)
+        return level
+
+    def remove_level(self, price: int) -> None:
+        """Forget a level that has no orders any more."""
+        keys = self.keys
+        del self.levels[price]
+        if price == self.best:
+            keys.pop()
+            self.best = keys[-1] * self.sign if keys else self.nothing
+        else:
+            del keys[bisect_left(keys, price * self.sign)]
 
 
 class Book:
@@ -120,19 +160,25 @@ class Book:
         self.bids = BookSide(1)
         self.asks = BookSide(-1)
 
-    def add(self, order: Order) -> None:
-        """Put an order with something remaining at the end of its level."""
-        side = self.bids if order.side == BUY else self.asks
+    def place(self, order: BookOrder, quote_per_tick_lot: int) -> list[Match] | None:
+        """Let a limit order meet what it crosses (see :meth:`match`; None: nothing) and what remains of it rest."""
+        matches = None
         price = order.price
-        key = price * side.sign
-        level = side.levels.get(key)
+        if order.side == BUY:
+            side = self.bids
+            if price >= self.asks.best:
+                matches = self.match(order, price, UNLIMITED_BUDGET, quote_per_tick_lot)
+                if not order.remaining:
+                    return matches
+        else:
+            side = self.asks
+            if price <= self.bids.best:
+                matches = self.match(order, price, UNLIMITED_BUDGET, quote_per_tick_lot)
+                if not order.remaining:
+                    return matches
+        level = side.levels.get(price)
         if level is None:
-            side.levels[key] = level = Level(side, key, price)
-            keys = side.keys
-            if not keys or key > keys[-1]:
-                keys.append(key)
-            else:
-                insort(keys, key)
+            level = side.add_level(price)
             level.head = order
         else:
             tail = level.tail
@@ -141,72 +187,73 @@ class Book:
         level.tail = order
         level.quantity += order.remaining
         order.level = level
-        side.changed[price] = None
+        if not level.changed:
+            level.changed = True
+            side.changed.append(price)
+        return matches
 
-    def remove(self, order: Order) -> None:
+    def remove(self, order: BookOrder) -> None:
         """Take an order out of its level."""
         level = order.level
         if level is None:
             return
         previous, following = order.previous, order.next
+        order.level = None
+        if not level.changed:
+            level.changed = True
+            level.side.changed.append(level.price)
         if previous is None:
+            if following is None:
+                level.side.remove_level(level.price)
+                return
             level.head = following
+            following.previous = None
+            order.next = None
         else:
             previous.next = following
             order.previous = None
-        if following is None:
-            level.tail = previous
-        else:
-            following.previous = previous
-            order.next = None
-        order.level = None
+            if following is None:
+                level.tail = previous
+            else:
+                following.previous = previous
+                order.next = None
         level.quantity -= order.remaining
-        side = level.side
-        side.changed[level.price] = None
-        if level.head is None:
-            side.remove_level(level)
 
-    def reduce(self, order: Order, quantity: int) -> None:
+    def reduce(self, order: BookOrder, quantity: int) -> None:
         """Take ``quantity`` lots from the remainder of an order; it keeps its place."""
         order.remaining -= quantity
         level = order.level
         if level is not None:
             level.quantity -= quantity
-            level.side.changed[level.price] = None
+            if not level.changed:
+                level.changed = True
+                level.side.changed.append(level.price)
 
     def crosses(self, side: int, price: int) -> bool:
         """Whether an order of ``side`` at ``price`` would meet one on the other side."""
-        if side == BUY:
-            keys = self.asks.keys
-            return bool(keys) and -keys[-1] <= price
-        keys = self.bids.keys
-        return bool(keys) and keys[-1] >= price
+        return price >= self.asks.best if side == BUY else price <= self.bids.best
 
     def match(  # noqa: PLR0912, PLR0915 - the innermost loop, calls would cost more than they explain
-        self, taker: Order, price_limit: int, budget: int, quote_per_tick_lot: int
-    ) -> list[tuple[Order, int, int]]:
+        self, taker: BookOrder, price_limit: int, budget: int, quote_per_tick_lot: int
+    ) -> list[Match]:
         """Let ``taker`` meet the other side up to ``price_limit`` (0: any price).
 
         ``budget`` bounds the quote amount that changes hands (:data:`UNLIMITED_BUDGET`: no bound); an order by quote
-        quantity has ``remaining`` set so high that only the budget ends it. Returns what happened, in order:
-        (maker, price, traded lots), or minus the lots that a maker lost to self-trade prevention. Quantities of
-        taker and makers are updated, and makers with nothing left are out of the book.
+        quantity has ``remaining`` set so high that only the budget ends it. Returns what happened, in order. Quantities
+        of taker and makers are updated, and makers with nothing left are out of the book.
         """
         opposite = self.asks if taker.side == BUY else self.bids
-        keys, levels, changed = opposite.keys, opposite.levels, opposite.changed
+        keys = opposite.keys
         limit_key = price_limit * opposite.sign
         remaining = taker.remaining
-        own_account = taker.account_id if taker.self_trade_prevention else -1
-        matches: list[tuple[Order, int, int]] = []
-        while remaining and keys:
-            key = keys[-1]
-            if price_limit and key < limit_key:
-                break
-            level = levels[key]
-            price = level.price
+        own_account = taker.account_id if taker.self_trade_prevention else NOBODY
+        matches: list[Match] = []
+        while keys and (keys[-1] >= limit_key or not price_limit):
+            price = opposite.best
+            level = opposite.levels[price]
             maker = level.head
             taken = 0
-            while maker is not None and remaining:
+            while maker is not None:
                 available = maker.remaining
                 quantity = remaining if remaining < available else available  # noqa: FURB136 - twice as fast as min()
                 if budget >= 0:
@@ -236,33 +283,37 @@ class Book:
                 following = maker.next
                 maker.level = maker.previous = maker.next = None
                 maker = following
-            if taken:
-                changed[price] = None
-            if maker is None:
-                keys.pop()
-                del levels[key]
-                continue
-            level.quantity -= taken
-            level.head = maker
-            maker.previous = None
-            break
+                if not remaining:
+                    break
+            if taken and not level.changed:
+                level.changed = True
+                opposite.changed.append(price)
+            if maker is not None:
+                level.quantity -= taken
+                level.head = maker
+                maker.previous = None
+                break
+            opposite.remove_level(price)
+            if not remaining:
+                break
         taker.remaining = remaining
         return matches
 
-    def fillable_quantity(self, taker: Order, price_limit: int) -> int:
+    def fillable_quantity(self, taker: BookOrder, price_limit: int) -> int:
         """Lots that ``taker`` would trade now, counted no further than it needs.
 
         Own orders are passed over under EXPIRE_MAKER, and end the count under the modes that stop or shrink the taker.
         """
         opposite = self.asks if taker.side == BUY else self.bids
-        limit_key = price_limit * opposite.sign
+        sign = opposite.sign
+        limit_key = price_limit * sign
         mode = taker.self_trade_prevention
         wanted = taker.remaining
         found = 0
         for key in reversed(opposite.keys):
             if key < limit_key or found >= wanted:
                 break
-            level = opposite.levels[key]
+            level = opposite.levels[key * opposite.sign]
             if not mode:
                 found += level.quantity
                 continue
@@ -278,7 +329,7 @@ class Book:
         opposite = self.asks if side == BUY else self.bids
         cost = 0
         for key in reversed(opposite.keys):
-            level = opposite.levels[key]
+            level = opposite.levels[key * opposite.sign]
             taken = min(quantity, level.quantity)
             cost += taken * level.price * quote_per_tick_lot
             quantity -= taken
@@ -291,7 +342,7 @@ class Book:
         opposite = self.asks if side == BUY else self.bids
         quantity = 0
         for key in reversed(opposite.keys):
-            level = opposite.levels[key]
+            level = opposite.levels[key * opposite.sign]
             unit = level.price * quote_per_tick_lot
             taken = min(budget // unit, level.quantity)
             quantity += taken
@@ -301,7 +352,7 @@ class Book:
         return quantity
 
 
-def prevent_self_trade(taker: Order, maker: Order) -> int:
+def prevent_self_trade(taker: BookOrder, maker: BookOrder) -> int:
     """Apply the taker's mode to a meeting with an order of its own account; returns what the maker lost, in lots.
 
     Afterwards ``remaining`` of an order that must end is 0, and what it lost is in ``prevented_quantity``.

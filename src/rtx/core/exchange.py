@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
+
+from msgspec.structs import astuple
 
 from rtx.core.accounts import Account, Balance
-from rtx.core.book import UNLIMITED_BUDGET, Order
+from rtx.core.book import UNLIMITED_BUDGET, Match
 from rtx.core.commands import (
     AmendOrder,
     AnyCommand,
@@ -43,13 +45,15 @@ from rtx.core.events import (
     Withdrawn,
 )
 from rtx.core.fees import fee_amount
-from rtx.core.market import Asset, Market
+from rtx.core.market import NO_MAXIMUM, Asset, Market
+from rtx.core.orders import Order
 from rtx.core.rejections import CancelReplaceRejectedError, Reason, RejectedError
 from rtx.core.validation import check_cancel, check_market_definition, check_market_filters, check_order, check_rates
 from rtx.core.vocabulary import (
     BUY,
     CANCEL_ONLY,
     CANCELED,
+    DECREMENT,
     EXPIRED,
     EXPIRED_IN_MATCH,
     EXTERNAL_ACCOUNT_ID,
@@ -72,6 +76,11 @@ from rtx.core.vocabulary import (
 
 WITHOUT_QUANTITY: Final = MAXIMUM_AMOUNT
 """``remaining`` of an order by quote quantity while it is matched: only its budget ends it."""
+
+# The fields of a command are taken out by one call: for the compiled form each reading of an attribute is a call.
+_NewOrderFields = tuple[int, int, int, int, int, int, int, str, int, int, int]
+_CancelOrderFields = tuple[int, int, int, str, int]
+_Match = tuple[Order, int, int]
 
 
 class LevelChanges(NamedTuple):
@@ -98,33 +107,8 @@ class Work:
         events = self.trades
         new_order = self.order
         for order in self.touched.values():
-            events.append(order_state(order, order is new_order))
+            events.append(order.state(order is new_order))
         return events
-
-
-def order_state(order: Order, is_new: bool) -> OrderState:
-    """The public record of an order as it is now."""
-    return OrderState(
-        order.order_id,
-        order.account_id,
-        order.market_id,
-        order.side,
-        order.type,
-        order.time_in_force,
-        order.status,
-        order.price,
-        order.quantity,
-        order.executed_quantity,
-        order.executed_quote_quantity,
-        order.client_order_id,
-        order.created_at_us,
-        order.working_at_us,
-        order.quote_quantity,
-        order.stop_price,
-        order.self_trade_prevention,
-        order.prevented_quantity,
-        is_new,
-    )
 
 
 class Exchange:
@@ -138,7 +122,7 @@ class Exchange:
         self.accounts: dict[int, Account] = {}
         self.orders: dict[int, Order] = {}
         self.fee_tiers: dict[int, tuple[int, int]] = {0: (0, 0)}
-        self.changed_balances: dict[Balance, None] = {}
+        self.changed_balances: list[Balance] = []
         self.fee_account = self.open_account(FEE_ACCOUNT_ID)
         self.external_account = self.open_account(EXTERNAL_ACCOUNT_ID)
         self._handlers: dict[type, Callable[[Any], list[AnyEvent]]] = {
@@ -170,6 +154,10 @@ class Exchange:
             raise ValueError(f"command at {time_us} us comes after one at {before_us} us")
         self.time_us = time_us
         try:
+            if type(command) is NewOrder:
+                return self._new_order(command)
+            if type(command) is CancelOrder:
+                return self._cancel_order(command)
             return self._handlers[type(command)](command)
         except RejectedError:
             self.time_us = before_us
@@ -177,7 +165,10 @@ class Exchange:
 
     def take_changed_balances(self) -> list[tuple[int, int, int, int]]:
         """(account id, asset id, available, held) of every balance that changed since the last call, sorted."""
-        rows = [(b.account_id, b.asset_id, b.available, b.held) for b in self.changed_balances]
+        rows = []
+        for balance in self.changed_balances:
+            balance.changed = False
+            rows.append((balance.account_id, balance.asset_id, balance.available, balance.held))
         self.changed_balances.clear()
         rows.sort()
         return rows
@@ -201,68 +192,122 @@ class Exchange:
 
     # -- orders ---------------------------------------------------------------------------------------------------
 
-    def _new_order(self, command: NewOrder) -> list[AnyEvent]:
-        market = self.markets.get(command.market_id)
+    def _new_order(self, command: NewOrder) -> list[AnyEvent]:  # noqa: PLR0912, PLR0915 - as in _settle, for every order
+        fields: _NewOrderFields = astuple(command)
+        (
+            account_id,
+            market_id,
+            side,
+            order_type,
+            time_in_force,
+            price,
+            quantity,
+            client_order_id,
+            quote_quantity,
+            stop_price,
+            self_trade_prevention,
+        ) = fields
+        market = self.markets.get(market_id)
         if market is None:
             raise RejectedError(Reason.UNKNOWN_MARKET, "market_id")
         if market.status != TRADING:
             raise RejectedError(Reason.MARKET_CLOSED)
-        check_order(command)
-        account = self.accounts.get(command.account_id) or Account(command.account_id)
-        open_orders = account.open_orders.get(market.market_id)
-        market.check_filters(command, len(open_orders) if open_orders else 0)
-        if open_orders and command.client_order_id in open_orders:
+        account = self.accounts.get(account_id)
+        if account is None:
+            account = Account(account_id)
+        open_orders = account.open_orders.get(market_id)
+        open_order_count = len(open_orders) if open_orders is not None else 0
+        # What most orders are is seen at once; all others are judged field by field, and limit by limit.
+        if not (
+            order_type == LIMIT
+            and market.is_within_bounds(side, price, quantity)
+            and open_order_count < market.maximum_open_orders
+            and not quote_quantity
+            and not stop_price
+            and 0 <= time_in_force <= FOK
+            and 0 <= self_trade_prevention <= DECREMENT
+            and client_order_id
+            and FEE_ACCOUNT_ID < account_id <= NO_MAXIMUM
+        ):
+            check_order(command)
+            market.check_filters(command, open_order_count)
+        if open_orders is not None and client_order_id in open_orders:
             raise RejectedError(Reason.DUPLICATE_CLIENT_ORDER_ID, "client_order_id")
+        balance = None
+        amount = 0
+        if order_type != LIMIT:
+            self._check_by_type(market, account, command)
+        else:
+            if side == BUY:
+                balance = account.balances.get(market.quote_asset_id)
+                amount = price * quantity * market.quote_per_tick_lot
+            else:
+                balance = account.balances.get(market.base_asset_id)
+                amount = quantity * market.lot_size
+            if balance is None or balance.available < amount:
+                raise RejectedError(Reason.INSUFFICIENT_BALANCE)
+        order_id = self.next_order_id
+        self.next_order_id = order_id + 1
+        time_us = self.time_us
+        order = Order(
+            order_id,
+            account_id,
+            market_id,
+            side,
+            order_type,
+            time_in_force,
+            price,
+            quantity,
+            client_order_id,
+            time_us,
+            time_us if order_type <= LIMIT_MAKER else 0,
+            quote_quantity,
+            stop_price,
+            self_trade_prevention,
+        )
+        matches = None
+        if order_type == LIMIT_MAKER or (order_type == LIMIT and time_in_force == GTC):
+            matches = market.book.place(order, market.quote_per_tick_lot)
+        elif order_type > LIMIT_MAKER:
+            market.waiting.add(order)
+        else:
+            work = Work(order)
+            self._work_on(market, account, order, work)
+            return self._finish(market, work)
+        if matches is None:
+            if balance is None:
+                self._hold(market, account, order)
+            else:
+                order.balance = balance
+                balance.available -= amount
+                balance.held += amount
+                if not balance.changed:
+                    balance.changed = True
+                    self.changed_balances.append(balance)
+            self.orders[order_id] = order
+            if open_orders is None:
+                open_orders = account.open_orders[market_id] = {}
+            open_orders[client_order_id] = order
+            return [order.state(True)]
+        work = Work(order)
+        self._settle(market, account, order, cast("list[_Match]", matches), work)
+        self._conclude(market, account, order, True)
+        return self._finish(market, work)
+
+    def _finish(self, market: Market, work: Work) -> list[AnyEvent]:
+        """Work on what the trades triggered, and tell of everything that happened."""
+        if work.triggered:
+            self._work_on_triggered(market, work)
+        return work.events()
+
+    def _check_by_type(self, market: Market, account: Account, command: NewOrder) -> None:
+        """Refuse what the state of the market or of the account forbids to an order that is not a plain limit order."""
         order_type = command.type
         if order_type > LIMIT_MAKER:
             self._check_not_triggered(market, command)
         self._check_funds(market, account, command)
         if order_type == LIMIT_MAKER and market.book.crosses(command.side, command.price):
             raise RejectedError(Reason.WOULD_MATCH_IMMEDIATELY, "price")
-        order = self._accept(command)
-        if order_type > LIMIT_MAKER:
-            self._hold(market, account, order)
-            self.list_as_open(account, order)
-            market.waiting.add(order)
-            return [order_state(order, True)]
-        order.working_at_us = order.created_at_us
-        if order_type == LIMIT_MAKER:
-            self._rest(market, account, order)
-            return [order_state(order, True)]
-        if order_type == LIMIT and order.time_in_force == GTC and not market.book.crosses(order.side, order.price):
-            self._rest(market, account, order)
-            return [order_state(order, True)]
-        work = Work(order)
-        self._work_on(market, account, order, work)
-        if work.triggered:
-            self._work_on_triggered(market, work)
-        return work.events()
-
-    def _accept(self, command: NewOrder) -> Order:
-        """Give the order its id."""
-        order_id = self.next_order_id
-        self.next_order_id = order_id + 1
-        return Order(
-            order_id,
-            command.account_id,
-            command.market_id,
-            command.side,
-            command.type,
-            command.time_in_force,
-            NEW,
-            command.price,
-            command.quantity,
-            command.quantity,
-            0,
-            0,
-            command.client_order_id,
-            self.time_us,
-            0,
-            command.quote_quantity,
-            command.stop_price,
-            command.self_trade_prevention,
-            0,
-        )
 
     def _check_not_triggered(self, market: Market, command: NewOrder) -> None:
         last_price = market.last_price
@@ -304,12 +349,6 @@ class Exchange:
         if available < needed:
             raise RejectedError(Reason.INSUFFICIENT_BALANCE)
 
-    def _rest(self, market: Market, account: Account, order: Order) -> None:
-        """Put an order into the book: its money is held from now on."""
-        self._hold(market, account, order)
-        self.list_as_open(account, order)
-        market.book.add(order)
-
     def list_as_open(self, account: Account, order: Order) -> None:
         self.orders[order.order_id] = order
         market_id = order.market_id
@@ -319,49 +358,57 @@ class Exchange:
         open_orders[order.client_order_id] = order
 
     def _unlist(self, account: Account, order: Order) -> None:
-        if self.orders.pop(order.order_id, None) is not None:
+        if order.order_id in self.orders:
+            del self.orders[order.order_id]
             del account.open_orders[order.market_id][order.client_order_id]
 
     def _hold(self, market: Market, account: Account, order: Order) -> None:
+        """Reserve what the rest of an order may cost."""
         if order.side == BUY:
             balance = account.balances[market.quote_asset_id]
             amount = order.remaining * (order.price or order.stop_price) * market.quote_per_tick_lot
         else:
             balance = account.balances[market.base_asset_id]
             amount = order.remaining * market.lot_size
+        order.balance = balance
         balance.available -= amount
         balance.held += amount
-        self.changed_balances[balance] = None
+        if not balance.changed:
+            balance.changed = True
+            self.changed_balances.append(balance)
 
-    def _release(self, market: Market, account: Account, order: Order, quantity: int) -> None:
+    def _release(self, market: Market, order: Order, quantity: int) -> None:
         """Set free what ``quantity`` lots of an open order hold."""
+        balance = order.balance
+        assert balance is not None
         if order.side == BUY:
-            balance = account.balances[market.quote_asset_id]
             amount = quantity * (order.price or order.stop_price) * market.quote_per_tick_lot
         else:
-            balance = account.balances[market.base_asset_id]
             amount = quantity * market.lot_size
         balance.available += amount
         balance.held -= amount
-        self.changed_balances[balance] = None
+        if not balance.changed:
+            balance.changed = True
+            self.changed_balances.append(balance)
 
     def _work_on(self, market: Market, account: Account, order: Order, work: Work) -> None:
         """Match an order that holds nothing (new, or just triggered), then let it rest or end it."""
-        order_type = order.type
-        is_limit = order_type not in (MARKET, STOP_LOSS, TAKE_PROFIT)
-        if is_limit:
-            if order.time_in_force == FOK and market.book.fillable_quantity(order, order.price) < order.remaining:
-                order.status = EXPIRED
-                self._unlist(account, order)
-                return
-            matches = market.book.match(order, order.price, UNLIMITED_BUDGET, market.quote_per_tick_lot)
-        else:
+        may_rest = False
+        matches: list[Match] | None
+        if order.type in (MARKET, STOP_LOSS, TAKE_PROFIT):
             matches = self._match_at_any_price(market, account, order)
+        elif order.time_in_force == GTC:
+            may_rest = True
+            matches = market.book.place(order, market.quote_per_tick_lot)
+        elif order.time_in_force == FOK and market.book.fillable_quantity(order, order.price) < order.remaining:
+            matches = None
+        else:
+            matches = market.book.match(order, order.price, UNLIMITED_BUDGET, market.quote_per_tick_lot)
         if matches:
-            self._settle(market, account, order, matches, work)
-        self._conclude(market, account, order, is_limit and order.time_in_force == GTC)
+            self._settle(market, account, order, cast("list[_Match]", matches), work)
+        self._conclude(market, account, order, may_rest)
 
-    def _match_at_any_price(self, market: Market, account: Account, order: Order) -> list[tuple[Order, int, int]]:
+    def _match_at_any_price(self, market: Market, account: Account, order: Order) -> list[Match]:
         budget = UNLIMITED_BUDGET
         if order.quote_quantity:
             budget = order.quote_quantity
@@ -384,7 +431,6 @@ class Exchange:
             self._hold(market, account, order)
             if order.order_id not in self.orders:
                 self.list_as_open(account, order)
-            market.book.add(order)
             return
         else:
             order.status = EXPIRED
@@ -401,8 +447,8 @@ class Exchange:
         used_up = not left or left < opposite.best_price() * market.quote_per_tick_lot
         order.status = FILLED if used_up and order.executed_quantity else EXPIRED
 
-    def _settle(  # noqa: PLR0915 - once for every fill: calls would cost more than they explain
-        self, market: Market, taker_account: Account, taker: Order, matches: list[tuple[Order, int, int]], work: Work
+    def _settle(  # noqa: PLR0912, PLR0915 - once for every fill: calls would cost more than they explain
+        self, market: Market, taker_account: Account, taker: Order, matches: list[_Match], work: Work
     ) -> None:
         """Move money and base for each fill, set the makers' states, and look for orders that the prices trigger."""
         accounts, changed, touched, trades = self.accounts, self.changed_balances, work.touched, work.trades
@@ -418,7 +464,7 @@ class Exchange:
             touched[maker.order_id] = maker
             maker_account = accounts[maker.account_id]
             if quantity < 0:
-                self._release(market, maker_account, maker, -quantity)
+                self._release(market, maker, -quantity)
                 if not maker.remaining:
                     maker.status = EXPIRED_IN_MATCH
                     self._unlist(maker_account, maker)
@@ -445,8 +491,12 @@ class Exchange:
                 maker_base.available += base - maker_fee
                 base_fees += maker_fee
                 quote_fees += taker_fee
-            changed[maker_base] = None
-            changed[maker_quote] = None
+            if not maker_base.changed:
+                maker_base.changed = True
+                changed.append(maker_base)
+            if not maker_quote.changed:
+                maker_quote.changed = True
+                changed.append(maker_quote)
             maker.executed_quantity += quantity
             maker.executed_quote_quantity += quote
             if maker.remaining:
@@ -478,11 +528,15 @@ class Exchange:
         if trade_id == first_trade_id:
             return
         market.next_trade_id = trade_id
-        market.last_price = last_price
+        market.set_last_price(last_price)
         taker.executed_quantity += executed
         taker.executed_quote_quantity += executed_quote
-        changed[taker_base] = None
-        changed[taker_quote] = None
+        if not taker_base.changed:
+            taker_base.changed = True
+            changed.append(taker_base)
+        if not taker_quote.changed:
+            taker_quote.changed = True
+            changed.append(taker_quote)
         self._collect_fees(base_id, base_fees)
         self._collect_fees(quote_id, quote_fees)
         if market.waiting:
@@ -493,7 +547,12 @@ class Exchange:
         if amount:
             balance = self.fee_account.balance(asset_id)
             balance.available += amount
-            self.changed_balances[balance] = None
+            self._note_change(balance)
+
+    def _note_change(self, balance: Balance) -> None:
+        if not balance.changed:
+            balance.changed = True
+            self.changed_balances.append(balance)
 
     def _work_on_triggered(self, market: Market, work: Work) -> None:
         """Work on triggered orders first in, first out; what they do may trigger more."""
@@ -502,61 +561,64 @@ class Exchange:
             order = self.orders[triggered.popleft()]
             work.touched[order.order_id] = order
             account = self.accounts[order.account_id]
-            self._release(market, account, order, order.remaining)
+            self._release(market, order, order.remaining)
             order.working_at_us = self.time_us
             self._work_on(market, account, order, work)
 
     # -- cancelling and amending ----------------------------------------------------------------------------------
 
     def _cancel_order(self, command: CancelOrder) -> list[AnyEvent]:
-        market, account, order = self._find_cancellable(command)
-        self._end(market, account, order, CANCELED)
-        return [order_state(order, False)]
-
-    def _find_cancellable(self, command: CancelOrder) -> tuple[Market, Account, Order]:
-        market = self._market(command.market_id)
-        self._check_cancelling(market)
-        check_cancel(command)
-        account, order = self._find_open(market, command.account_id, command.order_id, command.client_order_id)
-        restriction = command.restriction
+        fields: _CancelOrderFields = astuple(command)
+        account_id, market_id, order_id, client_order_id, restriction = fields
+        market = self.markets.get(market_id)
+        if market is None:
+            raise RejectedError(Reason.UNKNOWN_MARKET, "market_id")
+        if market.status not in (TRADING, CANCEL_ONLY):
+            raise RejectedError(Reason.MARKET_CLOSED)
+        if restriction:
+            check_cancel(command)
+        order = self._find_open(market, account_id, order_id, client_order_id)
         if restriction and order.status != (
             NEW if restriction == CancelRestriction.ONLY_NEW.value else PARTIALLY_FILLED
         ):
             raise RejectedError(Reason.CANCEL_RESTRICTED, "restriction")
-        return market, account, order
+        return [self._end(market, order, CANCELED)]
 
     def _check_cancelling(self, market: Market) -> None:
         if market.status not in (TRADING, CANCEL_ONLY):
             raise RejectedError(Reason.MARKET_CLOSED)
 
-    def _find_open(self, market: Market, account_id: int, order_id: int, client_order_id: str) -> tuple[Account, Order]:
+    def _find_open(self, market: Market, account_id: int, order_id: int, client_order_id: str) -> Order:
         """An open order of this account in this market; by both names when both are given."""
-        account = self.accounts.get(account_id)
         order = None
-        if account is not None:
-            if order_id:
-                order = self.orders.get(order_id)
-            else:
-                order = account.open_orders.get(market.market_id, {}).get(client_order_id)
+        if order_id:
+            order = self.orders.get(order_id)
+        else:
+            account = self.accounts.get(account_id)
+            open_orders = account.open_orders.get(market.market_id) if account is not None else None
+            if open_orders is not None:
+                order = open_orders.get(client_order_id)
         if (
-            account is None
-            or order is None
+            order is None
             or order.account_id != account_id
             or order.market_id != market.market_id
             or (client_order_id and order.client_order_id != client_order_id)
         ):
             raise RejectedError(Reason.UNKNOWN_ORDER, "order_id" if order_id else "client_order_id")
-        return account, order
+        return order
 
-    def _end(self, market: Market, account: Account, order: Order, status: int) -> None:
+    def _end(self, market: Market, order: Order, status: int) -> OrderState:
         """Take an open order out of the exchange and set its money free."""
-        self._release(market, account, order, order.remaining)
+        account = self.accounts[order.account_id]
+        self._release(market, order, order.remaining)
         if order.level is not None:
             market.book.remove(order)
         else:
             market.waiting.remove(order)
         order.status = status
-        self._unlist(account, order)
+        del self.orders[order.order_id]
+        del account.open_orders[order.market_id][order.client_order_id]
+        return order.state(False)
 
     def _cancel_all_orders(self, command: CancelAllOrders) -> list[AnyEvent]:
         account = self.accounts.get(command.account_id)
@@ -575,8 +637,7 @@ class Exchange:
         found.sort(key=lambda entry: entry[0])
         events: list[AnyEvent] = []
         for _, market, order in found:
-            self._end(market, account, order, CANCELED)
-            events.append(order_state(order, False))
+            events.append(self._end(market, order, CANCELED))
         return events
 
     def _cancel_replace_order(self, command: CancelReplaceOrder) -> list[AnyEvent]:
@@ -602,7 +663,7 @@ class Exchange:
     def _amend_order(self, command: AmendOrder) -> list[AnyEvent]:
         market = self._market(command.market_id)
         self._check_cancelling(market)
-        account, order = self._find_open(market, command.account_id, command.order_id, command.client_order_id)
+        order = self._find_open(market, command.account_id, command.order_id, command.client_order_id)
         quantity = command.quantity
         if quantity == order.quantity:
             raise RejectedError(Reason.AMEND_CHANGES_NOTHING, "quantity")
@@ -610,7 +671,7 @@ class Exchange:
             raise RejectedError(Reason.AMEND_NOT_A_REDUCTION, "quantity")
         if quantity < market.minimum_quantity:
             raise RejectedError(Reason.FILTER_LOT_SIZE, "quantity")
-        open_orders = account.open_orders[market.market_id]
+        open_orders = self.accounts[order.account_id].open_orders[market.market_id]
         new_id = command.new_client_order_id or order.client_order_id
         if new_id != order.client_order_id:
             if new_id in open_orders:
@@ -619,10 +680,10 @@ class Exchange:
             order.client_order_id = new_id
             open_orders[new_id] = order
         reduction = order.quantity - quantity
-        self._release(market, account, order, reduction)
+        self._release(market, order, reduction)
         market.book.reduce(order, reduction)
         order.quantity = quantity
-        return [order_state(order, False)]
+        return [order.state(False)]
 
     # -- money ----------------------------------------------------------------------------------------------------
 
@@ -660,8 +721,8 @@ class Exchange:
         balance.available += amount
         external.available -= amount
         asset.supply += amount
-        self.changed_balances[balance] = None
-        self.changed_balances[external] = None
+        self._note_change(balance)
+        self._note_change(external)
 
     # -- assets, markets, fees ------------------------------------------------------------------------------------
 

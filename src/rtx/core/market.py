@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from typing import Final
 
-from rtx.core.book import Book, Order
+from rtx.core.book import Book
 from rtx.core.commands import MarketFilters, NewOrder
 from rtx.core.events import MarketCreated
+from rtx.core.orders import Order
 from rtx.core.rejections import Reason, RejectedError
 from rtx.core.vocabulary import (
     BUY,
     FEE_RATE_DENOMINATOR,
     MARKET,
     MAXIMUM_AMOUNT,
+    SELL,
     STOP_LOSS_LIMIT,
 )
+
+NO_MAXIMUM: Final = MAXIMUM_AMOUNT - 1
+"""As good as no bound: beyond it the bounds leave the decision to the filters, and it still fits a machine word."""
 
 
 class Asset:
@@ -76,17 +82,30 @@ def is_rising(order_type: int, side: int) -> bool:
 
 
 class Market:
-    """One market. ``quote_per_tick_lot``: smallest quote units of one lot at one tick."""
+    """One market. ``quote_per_tick_lot``: smallest quote units of one lot at one tick.
+
+    ``lowest_*`` and ``highest_*`` are bounds within which the price (by side) and the quantity of a limit order keep
+    all limits on them; beyond them :meth:`check_filters` decides. They follow the filters and the last price.
+    """
 
     __slots__ = (
         "base_asset_id",
         "book",
         "filters",
+        "has_notional_limits",
+        "highest_ask",
+        "highest_bid",
+        "highest_quantity",
         "last_price",
         "lot_size",
+        "lowest_ask",
+        "lowest_bid",
         "market_id",
+        "maximum_notional",
+        "maximum_open_orders",
         "maximum_price",
         "maximum_quantity",
+        "minimum_notional",
         "minimum_price",
         "minimum_quantity",
         "next_trade_id",
@@ -107,7 +126,7 @@ class Market:
         self.lot_size = definition.lot_size
         self.quote_per_tick_lot = quote_per_tick_lot
         self.status = definition.status
-        self.last_price = 0
+        self.last_price = 0  # in ticks, 0 before the first trade; changed by set_last_price alone
         self.next_trade_id = 1
         self.book = Book()
         self.waiting = WaitingOrders()
@@ -119,6 +138,47 @@ class Market:
         self.maximum_price = filters.maximum_price or MAXIMUM_AMOUNT
         self.minimum_quantity = filters.minimum_quantity or 1
         self.maximum_quantity = filters.maximum_quantity or MAXIMUM_AMOUNT
+        self.minimum_notional = filters.minimum_notional
+        self.maximum_notional = filters.maximum_notional
+        self.has_notional_limits = bool(filters.minimum_notional or filters.maximum_notional)
+        self.maximum_open_orders = filters.maximum_open_orders or NO_MAXIMUM
+        self.highest_quantity = min(self.maximum_quantity, NO_MAXIMUM)
+        self._set_price_bounds()
+
+    def set_last_price(self, price: int) -> None:
+        """Note the price of the last trade (ticks; 0: none yet)."""
+        self.last_price = price
+        self._set_price_bounds()
+
+    def _set_price_bounds(self) -> None:
+        filters = self.filters
+        self.lowest_bid, self.highest_bid = self._price_bounds(filters.bid_multiplier_down, filters.bid_multiplier_up)
+        self.lowest_ask, self.highest_ask = self._price_bounds(filters.ask_multiplier_down, filters.ask_multiplier_up)
+
+    def _price_bounds(self, down: int, up: int) -> tuple[int, int]:
+        lowest, highest = self.minimum_price, min(self.maximum_price, NO_MAXIMUM)
+        if self.last_price:
+            lowest = max(lowest, -(-self.last_price * down // FEE_RATE_DENOMINATOR))
+            if up:
+                highest = min(highest, self.last_price * up // FEE_RATE_DENOMINATOR)
+        return lowest, highest
+
+    def is_within_bounds(self, side: int, price: int, quantity: int) -> bool:
+        """Whether a limit order keeps all limits on its price, its quantity and its value.
+
+        False only says that it may not: :meth:`check_filters` decides.
+        """
+        if side == BUY:
+            if not self.lowest_bid <= price <= self.highest_bid:
+                return False
+        elif side != SELL or not self.lowest_ask <= price <= self.highest_ask:
+            return False
+        if not self.minimum_quantity <= quantity <= self.highest_quantity:
+            return False
+        if not self.has_notional_limits:
+            return True
+        notional = price * quantity * self.quote_per_tick_lot
+        return self.minimum_notional <= notional and (notional <= self.maximum_notional or not self.maximum_notional)
 
     def check_filters(self, order: NewOrder, open_order_count: int) -> None:
         """Refuse an order outside the limits (Binance filters.md), in the sequence in which they are written there."""

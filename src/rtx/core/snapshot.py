@@ -8,19 +8,42 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 
 from rtx.core.accounts import Account
-from rtx.core.book import BookSide, Order
+from rtx.core.book import BookSide
 from rtx.core.events import MarketCreated
 from rtx.core.exchange import Exchange
 from rtx.core.market import Asset, Market
+from rtx.core.orders import Order
+from rtx.core.vocabulary import BUY
 
 SNAPSHOT_VERSION: Final = 1
 
-_ORDER_FIELDS: Final = Order.__struct_fields__[: Order.__struct_fields__.index("level")]
+_ORDER_FIELDS: Final = (
+    "order_id",
+    "account_id",
+    "market_id",
+    "side",
+    "type",
+    "time_in_force",
+    "status",
+    "price",
+    "quantity",
+    "remaining",
+    "executed_quantity",
+    "executed_quote_quantity",
+    "client_order_id",
+    "created_at_us",
+    "working_at_us",
+    "quote_quantity",
+    "stop_price",
+    "self_trade_prevention",
+    "prevented_quantity",
+)
+"""What a snapshot has of an order, in this sequence."""
 
 _AnyOrder = list[Any]
 
@@ -114,7 +137,8 @@ def _market_state(exchange: Exchange, market: Market) -> _MarketState:
 
 def _orders_by_priority(side: BookSide) -> Iterator[Order]:
     for key in reversed(side.keys):
-        yield from side.levels[key].orders()
+        for order in side.levels[key * side.sign].orders():
+            yield cast("Order", order)
 
 
 def _order_fields(order: Order) -> _AnyOrder:
@@ -138,18 +162,28 @@ def _load_account(exchange: Exchange, state: _AccountState) -> None:
 
 def _load_market(exchange: Exchange, state: _MarketState) -> None:
     market = Market(state.definition, state.quote_per_tick_lot)
-    market.last_price = state.last_price
+    market.set_last_price(state.last_price)
     market.next_trade_id = state.next_trade_id
     exchange.markets[market.market_id] = market
     for fields in state.bids + state.asks:
-        market.book.add(_load_order(exchange, fields))
+        if market.book.place(_load_order(exchange, market, fields), market.quote_per_tick_lot) is not None:
+            raise ValueError(f"snapshot has a crossed book in market {market.market_id}")
     for fields in state.waiting:
-        market.waiting.add(_load_order(exchange, fields))
-    market.book.bids.changed.clear()
-    market.book.asks.changed.clear()
+        market.waiting.add(_load_order(exchange, market, fields))
+    market.book.bids.take_changed()
+    market.book.asks.take_changed()
 
 
-def _load_order(exchange: Exchange, fields: _AnyOrder) -> Order:
-    order = Order(*fields)
-    exchange.list_as_open(exchange.accounts[order.account_id], order)
+def _load_order(exchange: Exchange, market: Market, fields: _AnyOrder) -> Order:
+    state = dict(zip(_ORDER_FIELDS, fields, strict=True))
+    order = Order(
+        *(state[field] for field in ("order_id", "account_id", "market_id", "side", "type", "time_in_force")),
+        *(state[field] for field in ("price", "quantity", "client_order_id", "created_at_us", "working_at_us")),
+        *(state[field] for field in ("quote_quantity", "stop_price", "self_trade_prevention")),
+    )
+    for field in ("status", "remaining", "executed_quantity", "executed_quote_quantity", "prevented_quantity"):
+        setattr(order, field, state[field])
+    account = exchange.accounts[order.account_id]
+    order.balance = account.balances[market.quote_asset_id if order.side == BUY else market.base_asset_id]
+    exchange.list_as_open(account, order)
     return order

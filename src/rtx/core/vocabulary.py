@@ -1,6 +1,6 @@
 """The closed vocabularies of the exchange, as integers.
 
-They are plain ``int`` constants grouped in ``IntEnum`` classes: structures on the money path carry the integers, which
+They are plain ``int`` constants next to ``IntEnum`` classes: structures on the money path carry the integers, which
 compare and encode fastest, and the enumerations give them their public names (the ones of the Binance Spot API).
 Numbers are written into the journal, so a number never changes its meaning and is never used again.
 """
@@ -79,38 +79,38 @@ class CancelRestriction(IntEnum):
     ONLY_PARTIALLY_FILLED = 2
 
 
-BUY: Final[int] = Side.BUY.value
-SELL: Final[int] = Side.SELL.value
+BUY: Final = 0
+SELL: Final = 1
 
-LIMIT: Final[int] = OrderType.LIMIT.value
-MARKET: Final[int] = OrderType.MARKET.value
-LIMIT_MAKER: Final[int] = OrderType.LIMIT_MAKER.value
-STOP_LOSS: Final[int] = OrderType.STOP_LOSS.value
-STOP_LOSS_LIMIT: Final[int] = OrderType.STOP_LOSS_LIMIT.value
-TAKE_PROFIT: Final[int] = OrderType.TAKE_PROFIT.value
-TAKE_PROFIT_LIMIT: Final[int] = OrderType.TAKE_PROFIT_LIMIT.value
+LIMIT: Final = 0
+MARKET: Final = 1
+LIMIT_MAKER: Final = 2
+STOP_LOSS: Final = 3
+STOP_LOSS_LIMIT: Final = 4
+TAKE_PROFIT: Final = 5
+TAKE_PROFIT_LIMIT: Final = 6
 
-GTC: Final[int] = TimeInForce.GTC.value
-IOC: Final[int] = TimeInForce.IOC.value
-FOK: Final[int] = TimeInForce.FOK.value
+GTC: Final = 0
+IOC: Final = 1
+FOK: Final = 2
 
-NEW: Final[int] = OrderStatus.NEW.value
-PARTIALLY_FILLED: Final[int] = OrderStatus.PARTIALLY_FILLED.value
-FILLED: Final[int] = OrderStatus.FILLED.value
-CANCELED: Final[int] = OrderStatus.CANCELED.value
-EXPIRED: Final[int] = OrderStatus.EXPIRED.value
-EXPIRED_IN_MATCH: Final[int] = OrderStatus.EXPIRED_IN_MATCH.value
+NEW: Final = 0
+PARTIALLY_FILLED: Final = 1
+FILLED: Final = 2
+CANCELED: Final = 3
+EXPIRED: Final = 4
+EXPIRED_IN_MATCH: Final = 5
 
-STP_NONE: Final[int] = SelfTradePrevention.NONE.value
-EXPIRE_TAKER: Final[int] = SelfTradePrevention.EXPIRE_TAKER.value
-EXPIRE_MAKER: Final[int] = SelfTradePrevention.EXPIRE_MAKER.value
-EXPIRE_BOTH: Final[int] = SelfTradePrevention.EXPIRE_BOTH.value
-DECREMENT: Final[int] = SelfTradePrevention.DECREMENT.value
+STP_NONE: Final = 0
+EXPIRE_TAKER: Final = 1
+EXPIRE_MAKER: Final = 2
+EXPIRE_BOTH: Final = 3
+DECREMENT: Final = 4
 
-TRADING: Final[int] = MarketStatus.TRADING.value
-HALT: Final[int] = MarketStatus.HALT.value
-CANCEL_ONLY: Final[int] = MarketStatus.CANCEL_ONLY.value
-BREAK: Final[int] = MarketStatus.BREAK.value
+TRADING: Final = 0
+HALT: Final = 1
+CANCEL_ONLY: Final = 2
+BREAK: Final = 3
 
 EXTERNAL_ACCOUNT_ID: Final = 1
 """The world outside: what was deposited and not yet withdrawn stands here with a minus sign."""
