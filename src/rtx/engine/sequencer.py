@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
 import msgspec
@@ -17,21 +17,23 @@ import structlog
 
 from rtx.core import snapshot
 from rtx.core.commands import decode_command
-from rtx.core.events import AnyEvent, Rejected, Trade, decode_events, encode_events
+from rtx.core.events import AnyEvent, Rejected, Trade, encode_events
 from rtx.core.exchange import Exchange
 from rtx.core.ledger import postings, trade_postings
 from rtx.core.rejections import Reason, RejectedError
 from rtx.core.vocabulary import SELL
+from rtx.engine.answers import NOTHING, REMEMBERED_COMMANDS, Answer, RememberedAnswers, answer_of
 from rtx.engine.batch import OpenBatch
 from rtx.engine.recovery import Recovered, rejected_events
 from rtx.link.market_data import MarketUpdate, PublicTrade
 from rtx.link.messages import (
     ANSWERED,
     APPLIED,
-    CONFLICT,
+    COMMAND_ID_BYTES,
     FAULTED,
     OVERLOADED,
     QUERY_BOOK,
+    QUERY_STATE_HASH,
     REJECTED,
     SUBMIT,
     UNAVAILABLE,
@@ -41,15 +43,12 @@ from rtx.link.messages import (
     Response,
 )
 from rtx.link.server import Connection
+from rtx.store.errors import JournalCorruptError
 from rtx.store.journal import JournalEntry, entry_hash
 from rtx.store.protocols import JournalBackend
 
 _log = structlog.get_logger(__name__)
 
-REMEMBERED_COMMANDS: Final = 20_000
-"""Commands whose answers are kept in memory after their commit, for API workers that ask again."""
-
-_NOTHING: Final = msgspec.Raw(b"\xc0")
 _encoder = msgspec.msgpack.Encoder()
 _book_query_decoder = msgspec.msgpack.Decoder(BookQuery)
 
@@ -70,27 +69,32 @@ class SequencerMetrics(Protocol):
     def command_refused(self) -> None: ...
 
 
-class Answer(msgspec.Struct, frozen=True, gc=False):
-    """The outcome of a journaled command, for whoever asks again."""
+class LeaseExpiredError(Exception):
+    """The lease ran out by this process's own clock before a batch could be committed."""
 
-    status: int
-    sequence: int
-    time_us: int
-    events: bytes
-    request_hash: bytes
 
-    def response(self, number: int, request_hash: bytes) -> Response:
-        if request_hash and request_hash != self.request_hash:
-            return Response(number, CONFLICT, self.sequence, self.time_us, _NOTHING)
-        return Response(number, self.status, self.sequence, self.time_us, msgspec.Raw(self.events))
+class SequencerFailedError(Exception):
+    """What was taken could not all be committed; the cause says why."""
+
+
+class Lookup:
+    """Re-sent commands of which the journal is asked whether it has them."""
+
+    __slots__ = ("connection", "requests", "task")
+
+    def __init__(self, connection: Connection, requests: list[Request]) -> None:
+        self.connection = connection
+        self.requests = requests
+        self.task: asyncio.Task[None] | None = None
 
 
 class Sequencer:
     """Applies requests to one exchange under one epoch of leadership. Belongs to one event loop.
 
-    Commits go through ``store``, which has one connection; ``lookups`` reads the journal beside them. ``on_failure`` is
-    called, once, when a commit failed: this object is then spent, and another is to be made from what
-    is committed.
+    Commits go through ``store``, which has one connection; ``lookups`` reads the journal beside them. ``may_lead`` says
+    whether the lease still holds by this process's own clock: without it nothing is taken and nothing is committed.
+    ``on_failure`` is called, once, when a commit failed or the memory is not to be trusted: this object is then spent,
+    and another is to be made from what is committed.
     """
 
     def __init__(
@@ -104,9 +108,11 @@ class Sequencer:
         metrics: SequencerMetrics,
         clock_us: Callable[[], int],
         monotonic_s: Callable[[], float],
-        on_failure: Callable[[BaseException], None],
+        may_lead: Callable[[], bool],
+        on_failure: Callable[[Exception], None],
         queue_commands_max: int,
         batch_commands_max: int,
+        remembered_commands_max: int = REMEMBERED_COMMANDS,
     ) -> None:
         self._exchange: Exchange = recovered.exchange
         self._sequence = recovered.sequence
@@ -118,19 +124,20 @@ class Sequencer:
         self._metrics = metrics
         self._clock_us = clock_us
         self._monotonic_s = monotonic_s
+        self._may_lead = may_lead
         self._on_failure = on_failure
         self._queue_commands_max = queue_commands_max
         self._batch_commands_max = batch_commands_max
         self._queue: deque[tuple[Connection, Request]] = deque()
-        self._batch = OpenBatch(monotonic_s())
+        self._batch = OpenBatch()
         self._committing: OpenBatch | None = None
         self._commit_task: asyncio.Task[None] | None = None
         self._start_is_scheduled = False
         self._is_open = True
-        self._has_failed = False
-        self._applied: dict[bytes, Answer] = {}
-        self._published: dict[int, int] = {}
-        self._looking_up: set[asyncio.Task[None]] = set()
+        self._failure: Exception | None = None
+        self._answers = RememberedAnswers(remembered_commands_max)
+        self._published = dict.fromkeys(recovered.exchange.markets, recovered.sequence)
+        self._lookups_under_way: set[Lookup] = set()
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -140,106 +147,167 @@ class Sequencer:
         return self._sequence
 
     @property
+    def journal_hash(self) -> bytes:
+        """Hash of the journal row of that command."""
+        return self._hash
+
+    @property
     def exchange(self) -> Exchange:
         return self._exchange
 
     def handle(self, connection: Connection, requests: list[Request]) -> None:
         """Take the requests of one frame."""
-        if not self._is_open:
-            connection.send([Response(request.number, UNAVAILABLE, 0, 0, _NOTHING) for request in requests])
+        if not self._is_open or not self._may_lead():
+            connection.send(unavailable(requests))
             return
         known: list[Request] = []
-        for request in requests:
-            if request.may_be_known:
+        overloaded: list[Request] = []
+        remaining = iter(requests)
+        for request in remaining:
+            if request.may_be_known and request.kind == SUBMIT:
                 known.append(request)
-            elif self._queue or len(self._batch.entries) >= self._batch_commands_max:
-                self._enqueue(connection, request)
-            else:
-                self._apply(connection, request)
+            elif not self._take(connection, request):
+                overloaded.append(request)
+            if self._failure is not None:
+                connection.send(unavailable([*known, *overloaded, *remaining]))
+                return
+        if overloaded:
+            self._refuse_overloaded(connection, overloaded)
         if known:
             self._handle_known(connection, known)
         self._schedule_commit()
 
     async def close(self) -> None:
-        """Take no more, and return when everything taken is committed and answered."""
-        self._is_open = False
-        self._refuse_queue()
-        await self._idle.wait()
+        """Take no more, and return when everything that was matched is committed and answered.
 
-    def fail(self, error: BaseException) -> None:
+        What waits to be matched is sent back as "unavailable". Raises :class:`SequencerFailedError` when not all could
+        be committed: ``sequence`` and ``exchange`` then tell nothing.
+        """
+        self._is_open = False
+        self._refuse_waiting()
+        await self._idle.wait()
+        if self._failure is not None:
+            raise SequencerFailedError(f"{type(self._failure).__name__}: {self._failure}") from self._failure
+
+    def fail(self, error: Exception) -> None:
         """Throw everything unanswered back and report the failure."""
-        if self._has_failed:
+        if self._failure is not None:
             return
-        self._has_failed = True
+        self._failure = error
         self._is_open = False
         for batch in (self._committing, self._batch):
             if batch is not None:
                 for connection, responses in batch.answers.items():
-                    connection.send([Response(r.number, UNAVAILABLE, 0, 0, _NOTHING) for r in responses])
+                    connection.send(unavailable(responses))
         self._committing = None
-        self._refuse_queue()
-        for task in self._looking_up:
-            task.cancel()
+        self._batch = OpenBatch()
+        self._refuse_waiting()
         self._idle.set()
         self._on_failure(error)
 
     # -- taking ---------------------------------------------------------------------------------------------------
 
-    def _enqueue(self, connection: Connection, request: Request) -> None:
-        if len(self._queue) >= self._queue_commands_max:
-            self._metrics.command_refused()
-            connection.send([Response(request.number, OVERLOADED, self._sequence, 0, _NOTHING)])
-            return
-        self._queue.append((connection, request))
+    def _take(self, connection: Connection, request: Request) -> bool:
+        """Match a request, or keep it behind those that wait already; False when too many do."""
+        if self._queue or self._batch.size >= self._batch_commands_max:
+            if len(self._queue) >= self._queue_commands_max:
+                return False
+            self._queue.append((connection, request))
+        else:
+            self._apply(connection, request)
+        return True
 
-    def _refuse_queue(self) -> None:
+    def _refuse_overloaded(self, connection: Connection, requests: list[Request]) -> None:
+        for _ in requests:
+            self._metrics.command_refused()
+        connection.send([Response(request.number, OVERLOADED, self._sequence, 0, NOTHING) for request in requests])
+
+    def _refuse_waiting(self) -> None:
+        """Send back what was not matched yet."""
+        waiting: dict[Connection, list[Request]] = {}
         for connection, request in self._queue:
-            connection.send([Response(request.number, UNAVAILABLE, 0, 0, _NOTHING)])
+            waiting.setdefault(connection, []).append(request)
         self._queue.clear()
+        for lookup in self._lookups_under_way:
+            waiting.setdefault(lookup.connection, []).extend(lookup.requests)
+            assert lookup.task is not None
+            lookup.task.cancel()
+        self._lookups_under_way.clear()
+        for connection, requests in waiting.items():
+            connection.send(unavailable(requests))
 
     def _handle_known(self, connection: Connection, requests: list[Request]) -> None:
-        """Answer what is known; look the rest up in the journal before applying it."""
+        """Answer what is known; look the rest up in the journal before matching it."""
         unknown = []
         for request in requests:
-            answer = self._applied.get(request.command_id)
+            answer = self._answers.find(request.command_id)
             if answer is None:
                 unknown.append(request)
             else:
                 self._batch.answer(connection, answer.response(request.number, request.request_hash))
         if unknown:
-            task = asyncio.get_running_loop().create_task(self._look_up(connection, unknown))
-            self._looking_up.add(task)
-            task.add_done_callback(self._looking_up.discard)
+            lookup = Lookup(connection, unknown)
+            lookup.task = asyncio.get_running_loop().create_task(self._look_up(lookup))
+            self._lookups_under_way.add(lookup)
 
-    async def _look_up(self, connection: Connection, requests: list[Request]) -> None:
+    async def _look_up(self, lookup: Lookup) -> None:
         try:
-            entries = await self._lookups.find_commands([request.command_id for request in requests])
+            entries = await self._lookups.find_commands([request.command_id for request in lookup.requests])
+        except JournalCorruptError as error:
+            self.fail(error)
+            return
         except Exception as error:  # noqa: BLE001 - whatever it is, the API worker asks again
             _log.warning("journal_lookup_failed", error=repr(error))
-            connection.send([Response(request.number, UNAVAILABLE, 0, 0, _NOTHING) for request in requests])
+            self._lookups_under_way.discard(lookup)
+            lookup.connection.send(unavailable(lookup.requests))
             return
-        found = {entry.command_id: entry for entry in entries}
-        for request in requests:
-            if self._has_failed or not self._is_open:
-                connection.send([Response(request.number, UNAVAILABLE, 0, 0, _NOTHING)])
-                continue
-            entry = found.get(request.command_id)
-            answer = answer_of(entry) if entry is not None else self._applied.get(request.command_id)
+        self._lookups_under_way.discard(lookup)
+        if not self._may_lead():
+            lookup.connection.send(unavailable(lookup.requests))
+            return
+        self._take_looked_up(lookup, {entry.command_id: answer_of(entry) for entry in entries})
+
+    def _take_looked_up(self, lookup: Lookup, found: dict[bytes, Answer]) -> None:
+        connection = lookup.connection
+        overloaded: list[Request] = []
+        remaining = iter(lookup.requests)
+        for request in remaining:
+            answer = found.get(request.command_id)
             if answer is not None:
                 self._batch.answer(connection, answer.response(request.number, request.request_hash))
-            else:
-                self._apply(connection, request)
+            elif not self._take(connection, request):
+                overloaded.append(request)
+            if self._failure is not None:
+                connection.send(unavailable([*overloaded, *remaining]))
+                return
+        if overloaded:
+            self._refuse_overloaded(connection, overloaded)
         self._schedule_commit()
 
     # -- matching -------------------------------------------------------------------------------------------------
 
     def _apply(self, connection: Connection, request: Request) -> None:
-        if request.kind == SUBMIT:
-            self._apply_command(connection, request)
-        else:
-            self._answer_query(connection, request)
+        try:
+            if request.kind == SUBMIT:
+                self._apply_command(connection, request)
+            else:
+                self._answer_query(connection, request)
+        except Exception as error:  # noqa: BLE001 - a fault of ours: the memory is not to be trusted any more
+            _log.critical(
+                "command_faulted", command_id=request.command_id.hex(), request_id=request.request_id, exc_info=True
+            )
+            connection.send([Response(request.number, FAULTED, self._sequence, 0, NOTHING)])
+            self.fail(error)
 
     def _apply_command(self, connection: Connection, request: Request) -> None:
+        if len(request.command_id) != COMMAND_ID_BYTES:
+            self._respond_rejected(connection, request, [Rejected(Reason.INVALID_FIELD, "command_id")])
+            return
+        # Also a first sending may come late: after its copy over the connection that followed.
+        answer = self._answers.find(request.command_id)
+        if answer is not None:
+            self._batch.answer(connection, answer.response(request.number, request.request_hash))
+            return
         exchange = self._exchange
         time_us = max(self._clock_us(), exchange.time_us)
         status = APPLIED
@@ -248,18 +316,12 @@ class Sequencer:
         except RejectedError as error:
             self._metrics.command_rejected(error.reason)
             events = rejected_events(error)
+            if not request.request_hash:
+                self._respond_rejected(connection, request, events)
+                return
             status = REJECTED
         except msgspec.DecodeError:
-            events = [Rejected(Reason.INVALID_FIELD, "command")]
-            self._respond_rejected(connection, request, events)
-            return
-        except Exception as error:  # noqa: BLE001 - a fault in the core: its state is not to be trusted any more
-            _log.critical("command_faulted", command_id=request.command_id.hex(), exc_info=True)
-            connection.send([Response(request.number, FAULTED, self._sequence, 0, _NOTHING)])
-            self.fail(error)
-            return
-        if status == REJECTED and not request.request_hash:
-            self._respond_rejected(connection, request, events)
+            self._respond_rejected(connection, request, [Rejected(Reason.INVALID_FIELD, "command")])
             return
         self._journal(connection, request, events, time_us, status)
 
@@ -303,10 +365,7 @@ class Sequencer:
         )
         batch.events.append(events)
         self._post(sequence, events)
-        applied = self._applied
-        applied[command_id] = Answer(status, sequence, time_us, encoded, request_hash)
-        if len(applied) > REMEMBERED_COMMANDS:
-            del applied[next(iter(applied))]
+        self._answers.add(command_id, Answer(status, sequence, time_us, encoded, request_hash))
         batch.answer(connection, Response(request.number, status, sequence, time_us, msgspec.Raw(encoded)))
 
     def _post(self, sequence: int, events: list[AnyEvent]) -> None:
@@ -323,19 +382,27 @@ class Sequencer:
                 line += 1
 
     def _answer_query(self, connection: Connection, request: Request) -> None:
-        if request.kind == QUERY_BOOK:
-            query = _book_query_decoder.decode(request.payload)
-            try:
-                bids, asks = self._exchange.book_levels(query.market_id, query.limit)
-            except RejectedError as error:
-                self._respond_rejected(connection, request, rejected_events(error))
-                return
-            last_price = self._exchange.markets[query.market_id].last_price
-            payload = _encoder.encode(BookAnswer(query.market_id, bids, asks, last_price))
-        else:
-            payload = _encoder.encode(snapshot.state_hash(self._exchange))
+        try:
+            payload = self._query(request)
+        except RejectedError as error:
+            self._respond_rejected(connection, request, rejected_events(error))
+            return
         response = Response(request.number, ANSWERED, self._sequence, self._exchange.time_us, msgspec.Raw(payload))
         self._batch.answer(connection, response)
+
+    def _query(self, request: Request) -> bytes:
+        exchange = self._exchange
+        if request.kind == QUERY_STATE_HASH:
+            return _encoder.encode(snapshot.state_hash(exchange))
+        if request.kind != QUERY_BOOK:
+            raise RejectedError(Reason.INVALID_FIELD, "kind")
+        try:
+            query = _book_query_decoder.decode(request.payload)
+        except msgspec.DecodeError:
+            raise RejectedError(Reason.INVALID_FIELD, "query") from None
+        bids, asks = exchange.book_levels(query.market_id, query.limit)
+        last_price = exchange.markets[query.market_id].last_price
+        return _encoder.encode(BookAnswer(query.market_id, bids, asks, last_price))
 
     # -- committing -----------------------------------------------------------------------------------------------
 
@@ -348,13 +415,16 @@ class Sequencer:
 
     def _start_commit(self) -> None:
         self._start_is_scheduled = False
-        if self._commit_task is not None or self._has_failed:
+        if self._commit_task is not None or self._failure is not None:
+            return
+        if not self._may_lead():
+            self.fail(LeaseExpiredError("the lease ran out before a commit"))
             return
         batch = self._batch
         batch.balances = self._exchange.take_changed_balances()
         batch.levels = self._exchange.take_changed_levels()
         self._committing = batch
-        self._batch = OpenBatch(self._monotonic_s())
+        self._batch = OpenBatch()
         self._commit_task = asyncio.get_running_loop().create_task(self._commit(batch))
 
     async def _commit(self, batch: OpenBatch) -> None:
@@ -362,12 +432,10 @@ class Sequencer:
         try:
             if batch.entries:
                 await self._store.commit(batch.to_store(self._epoch))
-        except asyncio.CancelledError:
-            raise
         except Exception as error:  # noqa: BLE001 - a commit that failed or may have: never guess
             self.fail(error)
             return
-        if self._has_failed:
+        if self._failure is not None:
             return
         self._committing = None
         self._commit_task = None
@@ -383,7 +451,7 @@ class Sequencer:
 
     def _take_queue(self) -> None:
         queue = self._queue
-        while queue and len(self._batch.entries) < self._batch_commands_max:
+        while queue and self._batch.size < self._batch_commands_max:
             self._apply(*queue.popleft())
 
     # -- publishing -----------------------------------------------------------------------------------------------
@@ -413,7 +481,6 @@ class Sequencer:
             )
 
 
-def answer_of(entry: JournalEntry) -> Answer:
-    """The answer that a journaled command was given."""
-    rejected = all(type(event) is Rejected for event in decode_events(entry.events))
-    return Answer(REJECTED if rejected else APPLIED, entry.sequence, entry.time_us, entry.events, entry.request_hash)
+def unavailable(unanswered: Iterable[Request | Response]) -> list[Response]:
+    """Have these asked again."""
+    return [Response(one.number, UNAVAILABLE, 0, 0, NOTHING) for one in unanswered]
