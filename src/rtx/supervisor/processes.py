@@ -11,10 +11,10 @@ import os
 import signal
 import socket
 import sys
-import traceback
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from rtx.observability.errors import flush_error_reports, report_error
 from rtx.supervisor.lifeline import end_with_parent
 from rtx.supervisor.programs import ROLE_VARIABLE, Program
 
@@ -60,8 +60,10 @@ def fork_program(
         code = main()
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else EXIT_CRASHED * (error.code is not None)
-    except BaseException:  # noqa: BLE001 - nothing may run on into the supervisor's own code
-        traceback.print_exc()
+    except BaseException as error:  # noqa: BLE001 - nothing may run on into the supervisor's own code
+        with contextlib.suppress(Exception):
+            report_error("process crashed", error, process=program.role)
+            flush_error_reports()
     finally:
         with contextlib.suppress(Exception):
             sys.stdout.flush()

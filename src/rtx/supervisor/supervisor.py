@@ -35,6 +35,8 @@ DELAY_MAX_S: Final = 5.0
 HALTED_DELAY_S: Final = 30.0
 SWEEP_INTERVAL_S: Final = 60.0
 KILL_GRACE_S: Final = 5.0
+SAME_REQUEST_S: Final = 0.3
+"""Signals that come so close together are one request to stop."""
 
 _STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -76,6 +78,7 @@ class Supervisor:
         self._children: list[Running] = []
         self._lifeline = (-1, -1)
         self._stop_requests = 0
+        self._stop_requested_s = -SAME_REQUEST_S
         self._exit_code = 0
         self._swept_s = 0.0
 
@@ -121,7 +124,11 @@ class Supervisor:
             os.close(writing)
 
     def _on_stop_signal(self, _number: int, _frame: FrameType | None) -> None:
-        self._stop_requests += 1
+        # One death of a parent with several threads, or one closed terminal, can send more than one signal.
+        now_s = time.monotonic()
+        if now_s - self._stop_requested_s > SAME_REQUEST_S:
+            self._stop_requests += 1
+            self._stop_requested_s = now_s
 
     def _start_due(self) -> None:
         now_s = time.monotonic()
