@@ -9,15 +9,11 @@ from importlib.metadata import version
 
 import uvloop
 
-from rtx.engine.recovery import ReplayDivergedError
-from rtx.engine.service import EngineService
+from rtx.engine.service import HALTING_ERRORS, EngineService
+from rtx.engine.snapshotter import EXIT_JOURNAL
 from rtx.observability.errors import configure_error_reports
 from rtx.observability.logging import configure_logging, get_logger
 from rtx.settings import EXIT_CONFIGURATION, Settings, SettingsError
-from rtx.store.errors import JournalCorruptError
-
-EXIT_JOURNAL = 3
-"""Exit code of an engine that refuses to trade on the journal it found."""
 
 _log = get_logger(__name__)
 
@@ -42,7 +38,7 @@ def main() -> int:
     )
     try:
         uvloop.run(run(settings))
-    except (JournalCorruptError, ReplayDivergedError) as error:
+    except HALTING_ERRORS as error:
         _log.critical("the engine halts", reason=str(error))
         return EXIT_JOURNAL
     return 0

@@ -10,12 +10,15 @@ from rtx.store.journal import Batch, JournalEntry
 
 
 class OpenBatch:
-    """Collects entries with their events and postings, and the answers that leave once they are committed."""
+    """Collects entries with their events and postings, and the answers that leave once they are committed.
 
-    __slots__ = ("answers", "balances", "entries", "events", "levels", "postings", "started_s")
+    ``size`` counts the answers: also what journals nothing takes its place in a batch.
+    """
 
-    def __init__(self, started_s: float) -> None:
-        self.started_s = started_s
+    __slots__ = ("answers", "balances", "entries", "events", "levels", "postings", "size")
+
+    def __init__(self) -> None:
+        self.size = 0
         self.entries: list[JournalEntry] = []
         self.events: list[list[AnyEvent]] = []
         self.postings: list[tuple[int, int, int, int, int]] = []
@@ -25,6 +28,7 @@ class OpenBatch:
 
     def answer(self, connection: Connection, response: Response) -> None:
         """Have ``response`` sent after the commit."""
+        self.size += 1
         answers = self.answers.get(connection)
         if answers is None:
             self.answers[connection] = [response]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rtx.core.events import OrderState, Trade
+from rtx.core.events import MarketCreated, OrderState, Trade
 from rtx.core.rejections import Reason
 from rtx.engine.batch import OpenBatch
 from rtx.observability import metrics
@@ -33,6 +33,8 @@ class EngineMetrics:
                     trades[event.market_id] = trades.get(event.market_id, 0) + 1
                 elif type(event) is OrderState and event.is_new:
                     orders[event.market_id] = orders.get(event.market_id, 0) + 1
+                elif type(event) is MarketCreated:
+                    self.name_market(event.market_id, event.symbol)
         for counter, counts in ((metrics.ORDERS, orders), (metrics.TRADES, trades)):
             for market_id, count in counts.items():
                 counter.labels(self._symbols.get(market_id, str(market_id))).inc(count)

@@ -6,8 +6,12 @@ here instead of trading on.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from typing import Final, NamedTuple
+
+import msgspec
+import structlog
 
 from rtx.core import snapshot
 from rtx.core.commands import decode_command
@@ -17,7 +21,9 @@ from rtx.core.rejections import CancelReplaceRejectedError, RejectedError
 from rtx.store.journal import GENESIS_HASH, JournalEntry
 from rtx.store.protocols import JournalBackend
 
-READ_ROWS: Final = 5_000
+READ_ROWS: Final = 2_000
+
+_log = structlog.get_logger(__name__)
 
 
 class ReplayDivergedError(Exception):
@@ -46,9 +52,20 @@ def rejected_events(error: RejectedError) -> list[AnyEvent]:
 def replay_entry(exchange: Exchange, entry: JournalEntry) -> None:
     """Do one journaled command again; raises :class:`ReplayDivergedError` when it gives other events."""
     try:
-        events = exchange.apply(decode_command(entry.command), entry.time_us)
+        command = decode_command(entry.command)
+    except msgspec.DecodeError as error:
+        raise ReplayDivergedError(
+            f"journal row {entry.sequence}: this program cannot read the command ({error}); "
+            "run the version that wrote it"
+        ) from error
+    try:
+        events = exchange.apply(command, entry.time_us)
     except RejectedError as error:
         events = rejected_events(error)
+    except Exception as error:
+        raise ReplayDivergedError(
+            f"journal row {entry.sequence}: this program fails on the command ({type(error).__name__}: {error})"
+        ) from error
     if encode_events(events) != entry.events:
         raise ReplayDivergedError(
             f"journal row {entry.sequence}: this program computes other events than the journal holds; "
@@ -61,11 +78,7 @@ async def recover(store: JournalBackend, progress: Callable[[int], None] | None 
 
     Raises :class:`ReplayDivergedError`, or the store's ``JournalCorruptError`` for a gap or a broken hash.
     """
-    saved = await store.load_snapshot()
-    if saved is None:
-        exchange, sequence, journal_hash = Exchange(), 0, GENESIS_HASH
-    else:
-        exchange, sequence, journal_hash = snapshot.load(saved.state), saved.sequence, saved.journal_hash
+    exchange, sequence, journal_hash = await _load_snapshot(store)
     snapshot_sequence = sequence
     while True:
         entries = await store.read_after(sequence, READ_ROWS)
@@ -80,3 +93,28 @@ async def recover(store: JournalBackend, progress: Callable[[int], None] | None 
     exchange.take_changed_balances()
     exchange.take_changed_levels()
     return Recovered(exchange, sequence, journal_hash, snapshot_sequence)
+
+
+async def _load_snapshot(store: JournalBackend) -> tuple[Exchange, int, bytes]:
+    """The newest snapshot, or the empty exchange where there is none that this program can read.
+
+    The journal holds everything, so a snapshot that is damaged or of another version costs time and nothing else.
+    """
+    saved = await store.load_snapshot()
+    if saved is not None:
+        try:
+            if hashlib.sha256(saved.state).digest() != saved.state_hash:
+                raise ValueError("its hash is not that of its content")
+            return snapshot.load(saved.state), saved.sequence, saved.journal_hash
+        except (ValueError, msgspec.DecodeError) as error:
+            _log.error("snapshot not usable, replaying the journal", sequence=saved.sequence, error=str(error))
+    return Exchange(), 0, GENESIS_HASH
+
+
+def dismantle(exchange: Exchange) -> None:
+    """Take an exchange apart that nobody needs any more.
+
+    Resting orders are linked in circles that the garbage collector does not follow: nothing else frees them.
+    """
+    for order in exchange.orders.values():
+        order.level = order.previous = order.next = None

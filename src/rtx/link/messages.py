@@ -14,6 +14,8 @@ PROTOCOL_VERSION: Final = 1
 
 MAXIMUM_FRAME_BYTES: Final = 16 * 1024 * 1024
 
+COMMAND_ID_BYTES: Final = 16
+
 SUBMIT: Final = 0
 """A command; the payload is :func:`rtx.core.commands.encode_command`."""
 
