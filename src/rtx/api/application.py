@@ -271,6 +271,8 @@ async def _read_body(headers: dict[bytes, bytes], receive: Receive, limit: int) 
             raise errors.body_too_large(limit)
         message = await receive()
         body += message.get("body", b"")
+    if message["type"] == "http.disconnect":
+        raise errors.cut_short()
     if len(body) > limit:
         raise errors.body_too_large(limit)
     if body[:1] in (b"{", b"["):

@@ -239,6 +239,11 @@ def body_too_large(limit_bytes: int) -> ApiError:
     )
 
 
+def cut_short() -> ApiError:
+    """The client went away before it had sent the whole body; nobody reads this but the log."""
+    return ApiError(DISCONNECTED, "The request ended before its body did.", 400)
+
+
 def query_too_large(limit_bytes: int) -> ApiError:
     """The query string is larger than the server takes."""
     return ApiError(BODY_TOO_LARGE, f"Query string is too large; the limit is {limit_bytes} bytes.", 414)
