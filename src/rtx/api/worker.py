@@ -124,6 +124,7 @@ def _api_settings(settings: Settings) -> ApiSettings:
 def _configuration(settings: Settings, application: Callable[..., object]) -> uvicorn.Config:
     return uvicorn.Config(
         application,
+        interface="asgi3",
         loop="none",
         http="httptools",
         ws=StreamWebSocketProtocol,

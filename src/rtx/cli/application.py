@@ -144,6 +144,54 @@ def health_check(
     raise typer.Exit(run_health_check(url, live=live))
 
 
+@application.command(
+    "replay-lobster", epilog="Example: rtx replay-lobster messages.csv --opening book.csv --symbol AAPLUSD > books.csv"
+)
+def replay_lobster(
+    messages: Annotated[Path, typer.Argument(metavar="MESSAGES", help="LOBSTER's messages file.")],
+    opening: Annotated[
+        Path, typer.Option(metavar="BOOK", help="Its order book file; only the first line is read: the opening.")
+    ],
+    symbol: Annotated[
+        str, typer.Option(help="The market to play on; it is opened when it does not exist. Its book has to be empty.")
+    ],
+    api: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="The backend; else one that `rtx dev` runs here, else one just for this."),
+    ] = None,
+    ready_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The ready file of the backend, with its operator's login.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Where to write the rows instead of standard output.")
+    ] = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave the orders in the book in the end. Nobody can cancel them then.")
+    ] = False,
+) -> None:
+    """Play a recorded morning of an exchange through the API and print the ten best levels after each message.
+
+    Each row is ask price, ask size, bid price, bid size, level by level, in LOBSTER's units (dollars x 10,000); the
+    first row is the opening. An operator's login is needed, to open the market and to book deposits: from --ready-file,
+    from RTX_OPERATOR_EMAIL and RTX_OPERATOR_PASSWORD, or from the `rtx dev` that runs on this machine.
+    """
+    from rtx.cli.replay_lobster import ReplayOptions, run_replay_lobster
+
+    raise typer.Exit(
+        run_replay_lobster(
+            ReplayOptions(
+                messages=messages,
+                opening=opening,
+                symbol=symbol,
+                api=api,
+                ready_file=ready_file,
+                output=output,
+                keep=keep,
+            )
+        )
+    )
+
+
 @application.command(epilog="Example: rtx version")
 def version() -> None:
     """Print the version of this program and of its Python."""

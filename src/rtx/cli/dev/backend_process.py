@@ -15,6 +15,9 @@ from rtx.supervisor.backend import BackendState, read_state
 
 READY_TIMEOUT_S: Final = 300.0
 POLL_INTERVAL_S: Final = 0.05
+RESTARTS_MAX: Final = 8
+"""A process that ended so often before the backend was ever ready will not do better the next time."""
+
 HOST: Final = "127.0.0.1"
 
 
@@ -69,6 +72,7 @@ class BackendProcess:
                 while True:
                     self.check()
                     state = self.state
+                    self._check_restarts(state)
                     if state is not None and await _is_ready(f"http://{HOST}:{state.port}"):
                         return state
                     await asyncio.sleep(POLL_INTERVAL_S)
@@ -85,6 +89,14 @@ class BackendProcess:
                 f"the backend ended with exit code {self._process.returncode}; its log ({self._data.log}) ends with:\n"
                 f"{self._log_tail()}"
             )
+
+    def _check_restarts(self, state: BackendState | None) -> None:
+        for process in state.processes if state is not None else ():
+            if process.restarts >= RESTARTS_MAX:
+                raise BackendEndedError(
+                    f"{process.role} ended {process.restarts} times; the log ({self._data.log}) ends with:\n"
+                    f"{self._log_tail()}"
+                )
 
     def signal(self) -> None:
         """Ask it to end; asked again, it ends at once."""
