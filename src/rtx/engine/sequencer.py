@@ -17,7 +17,7 @@ import structlog
 
 from rtx.core import snapshot
 from rtx.core.commands import decode_command
-from rtx.core.events import AnyEvent, Rejected, Trade, encode_events
+from rtx.core.events import AnyEvent, OrderState, Rejected, Trade, encode_events
 from rtx.core.exchange import Exchange
 from rtx.core.ledger import postings, trade_postings
 from rtx.core.rejections import Reason, RejectedError
@@ -375,6 +375,8 @@ class Sequencer:
         for event in events:
             if type(event) is Trade:
                 lines = trade_postings(event, markets[event.market_id])
+            elif type(event) is OrderState:
+                continue
             else:
                 lines = postings(event, markets)
             for account_id, asset_id, amount in lines:
@@ -442,7 +444,10 @@ class Sequencer:
         batch.send_answers()
         self._take_queue()
         if self._batch.answers:
-            self._start_commit()
+            # Two turns of the event loop, so that what has arrived meanwhile is read and shares the next transaction.
+            loop = asyncio.get_running_loop()
+            self._start_is_scheduled = True
+            loop.call_soon(loop.call_soon, self._start_commit)
         else:
             self._idle.set()
         if batch.entries:
