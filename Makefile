@@ -5,7 +5,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install install-dev install-bench run test test-installation lint format bench clean
+.PHONY: help install install-dev install-bench run test test-installation lint format compile bench clean
 
 PYTHON ?=
 ARGS ?=
@@ -70,6 +70,10 @@ lint: install-dev ## check style, types and the rules of who imports whom
 format: install-dev ## format the code and mend what can be mended by itself
 	@$(BIN)/ruff format
 	@$(BIN)/ruff check --fix
+
+compile: install-bench ## the core as machine code, in build/compiled, and its tests on that (needs a C compiler)
+	@$(BIN)/python -m tools.compile_core
+	@PYTHONPATH=build/compiled $(BIN)/python -m pytest -n $(TEST_WORKERS) tests/unit/core tests/property
 
 bench: install-bench ## measure against peers and limits (see benchmarks/README.md)
 	@$(BIN)/python -m benchmarks $(ARGS)

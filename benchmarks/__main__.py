@@ -16,10 +16,8 @@ from decimal import Decimal
 from pathlib import Path
 
 from benchmarks.backend import BackendError, ReadyFile, read_ready_file, started_backend
-from benchmarks.book.contestants import PEERS
-from benchmarks.book.flow import generate_flow
-from benchmarks.book.ours import OURS
-from benchmarks.book.runner import WrongResultError, fastest_reporting, markdown, measure, split_by_presence
+from benchmarks.book.comparison import compare_books
+from benchmarks.book.runner import WrongResultError
 from benchmarks.http.accounts import SetupError
 from benchmarks.http.load import LoadError, LoadResult
 from benchmarks.http.session import describe, open_session
@@ -58,23 +56,11 @@ def main() -> None:
     sections = options.sections or SECTIONS
 
     if "book" in sections:
-        compare_books(options.operations, options.turns)
+        print("## Order books\n", compare_books(options.operations, options.turns), sep="\n", flush=True)
     if "orders" in sections:
         given = options.ready_file
         with contextlib.nullcontext(read_ready_file(given)) if given else started_backend() as ready:
             compare_orders(ready, options.turns, options.seconds, options.connections, options.accounts)
-
-
-def compare_books(operations: int, turns: int) -> None:
-    """Print the books' table."""
-    flow = generate_flow(operations)
-    present, missing = split_by_presence(PEERS)
-    print("## Order books\n", *missing, sep="\n")
-    if present:
-        results = measure([*OURS, *present], flow, turns=turns)
-        baseline = fastest_reporting(results, present)
-        print(f"{operations:,} operations, {len(flow.fills):,} fills, {turns} turns of each, interleaved.\n")
-        print(markdown(results, baseline), flush=True)
 
 
 def compare_orders(ready: ReadyFile, turns: int, seconds: int, connections: int, accounts: int) -> None:

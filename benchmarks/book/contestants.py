@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from enum import Enum
 from typing import Any, Protocol
 
@@ -46,7 +46,7 @@ class Contestant(Protocol):
         """What rests now, or None."""
 
 
-ContestantFactory = Callable[[], Contestant]
+ContestantFactory = type[Contestant]
 
 
 class OrderlyChaos:

@@ -26,6 +26,7 @@ CANCEL_SHARE: Final = 0.45
 MEAN_DISTANCE_TICKS: Final = 6.0
 LARGEST_QUANTITY_LOTS: Final = 100
 OPENING_MID_TICKS: Final = 50_000
+DEFAULT_SEED: Final = 20_240_607
 
 Operation: TypeAlias = tuple[int, int, int, int, int]
 """(ADD or CANCEL, order id, BUY or SELL, price in ticks, quantity in lots); a cancellation repeats side and price."""
@@ -169,7 +170,7 @@ class _Generator:
             last.slot = order.slot
 
 
-def generate_flow(operations: int, *, opening_orders: int = 5_000, seed: int = 20_240_607) -> OrderFlow:
+def generate_flow(operations: int, *, opening_orders: int = 5_000, seed: int = DEFAULT_SEED) -> OrderFlow:
     """Draw a flow of ``operations`` operations on a book of ``opening_orders``; the same seed gives the same flow."""
     generator = _Generator(seed)
     opening = tuple(generator.passive() for _ in range(opening_orders))

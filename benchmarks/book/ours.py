@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+import rtx.core.book
 from benchmarks.book.contestants import ContestantFactory, FillReport
 from benchmarks.book.flow import ADD, BUY, SELL, Fill, Operation, RestingTotals
 from rtx.core.book import Book, BookOrder
@@ -21,6 +22,7 @@ from rtx.core.events import AnyEvent, Trade
 from rtx.core.exchange import Exchange
 from rtx.core.vocabulary import FIRST_USER_ACCOUNT_ID, GTC, LIMIT
 
+FORM: Final = "plain Python" if rtx.core.book.__file__.endswith(".py") else "compiled by mypyc"
 ACCOUNTS: Final = 100
 FUNDING: Final = 10**15
 FEE_PPM: Final = 1_000
@@ -44,7 +46,7 @@ class RtxBook:
     report = FillReport.EVERY_FILL
 
     def __init__(self) -> None:
-        self.name = "rtx, the book"
+        self.name = f"rtx, the book, {FORM}"
         self._book = Book()
         self._orders: dict[int, BookOrder] = {}
         self._fills: list[Fill] = []
@@ -86,7 +88,7 @@ class RtxExchange:
     report = FillReport.EVERY_FILL
 
     def __init__(self) -> None:
-        self.name = "rtx, the whole state machine"
+        self.name = f"rtx, the whole state machine, {FORM}"
         self._exchange = Exchange()
         self._with_trades: list[list[AnyEvent]] = []
         apply = self._exchange.apply

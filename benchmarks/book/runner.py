@@ -1,24 +1,41 @@
 """Drives every book through the same flow, in turns, and compares them.
 
-Turns are interleaved (each book once, then each again) so that a slow moment of the machine falls on all alike; the
-figure of a book is the median of its turns. A book that ends with other fills or other resting orders than the flow's
-own is wrong, and stops the run.
+Every book has a process of its own. Turns are interleaved (each book once, then each again) so that a slow moment of
+the machine falls on all alike; the figure of a book is the median of its turns. A book that ends with other fills or
+other resting orders than the flow's own is wrong, and stops the run.
 """
 
 from __future__ import annotations
 
 import gc
+import json
+import os
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
 
 from benchmarks.book.contestants import Contestant, ContestantFactory, FillReport
 from benchmarks.book.flow import OrderFlow
 
+ROOT: Final = Path(__file__).parents[2]
+
 
 class WrongResultError(Exception):
     """A book did not do what the flow's own matching did."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One turn of one book."""
+
+    name: str
+    report: FillReport
+    operations_per_second: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +87,48 @@ def time_once(factory: ContestantFactory, flow: OrderFlow) -> tuple[Contestant, 
     return contestant, len(flow.operations) / elapsed_seconds
 
 
-def measure(factories: Sequence[ContestantFactory], flow: OrderFlow, *, turns: int = 5) -> list[BookResult]:
-    """Time every book ``turns`` times, interleaved; fastest first. Checks every turn of every book."""
+class BookProcess:
+    """A process of its own for one book; ``tree`` goes first on its PYTHONPATH."""
+
+    def __init__(self, factory: ContestantFactory, operations: int, seed: int, *, tree: Path | None = None) -> None:
+        path = [str(folder) for folder in (tree, ROOT) if folder is not None]
+        arguments = ["--book", factory.__name__, "--operations", str(operations), "--seed", str(seed)]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.book.worker", *arguments],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def turn(self) -> Turn:
+        """Let the book have one turn; raises :class:`WrongResultError` when its process gave up."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print("turn", file=self._process.stdin, flush=True)
+        answer = self._process.stdout.readline()
+        if not answer:
+            raise WrongResultError("a book's process ended; why is above")
+        name, report, operations_per_second = json.loads(answer)
+        return Turn(name, FillReport(report), operations_per_second)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # Closing standard input ends its loop.
+        self._process.communicate()
+
+
+def measure(processes: Sequence[BookProcess], turns: int) -> list[BookResult]:
+    """Let every book have ``turns`` turns, interleaved; fastest first. The first turn of all warms up: not counted."""
     figures: dict[str, tuple[FillReport, list[float]]] = {}
-    for _ in range(turns):
-        for factory in factories:
-            contestant, operations_per_second = time_once(factory, flow)
-            check(contestant, flow)
-            figures.setdefault(contestant.name, (contestant.report, []))[1].append(operations_per_second)
-            del contestant
+    for index in range(turns + 1):
+        for process in processes:
+            turn = process.turn()
+            if index:
+                figures.setdefault(turn.name, (turn.report, []))[1].append(turn.operations_per_second)
     results = [BookResult(name, report, tuple(turns_of)) for name, (report, turns_of) in figures.items()]
     return sorted(results, key=lambda result: result.median, reverse=True)
 
