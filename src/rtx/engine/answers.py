@@ -41,19 +41,19 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
 class RememberedAnswers:
     """The answers of the newest commands by command id, committed or about to be."""
 
-    __slots__ = ("_answers", "_count_max", "find")
+    __slots__ = ("_answers", "count_max", "find")
 
     def __init__(self, count_max: int = REMEMBERED_COMMANDS) -> None:
         # An ordered one, because taking the oldest out of a plain dict means passing over all that went before.
         self._answers: OrderedDict[bytes, Answer] = OrderedDict()
-        self._count_max = count_max
+        self.count_max = count_max
         self.find = self._answers.get
 
     def add(self, command_id: bytes, answer: Answer) -> None:
         """Keep an answer, and forget the oldest when there are too many."""
         answers = self._answers
         answers[command_id] = answer
-        if len(answers) > self._count_max:
+        if len(answers) > self.count_max:
             answers.popitem(last=False)
 
 

@@ -251,6 +251,7 @@ class Sequencer:
             self._lookups_under_way.add(lookup)
 
     async def _look_up(self, lookup: Lookup) -> None:
+        sequence = self._sequence
         try:
             entries = await self._lookups.find_commands([request.command_id for request in lookup.requests])
         except JournalCorruptError as error:
@@ -262,7 +263,8 @@ class Sequencer:
             lookup.connection.send(unavailable(lookup.requests))
             return
         self._lookups_under_way.discard(lookup)
-        if not self._may_lead():
+        if self._sequence - sequence > self._answers.count_max or not self._may_lead():
+            # What the journal did not have yet, memory may have forgotten already.
             lookup.connection.send(unavailable(lookup.requests))
             return
         self._take_looked_up(lookup, {entry.command_id: answer_of(entry) for entry in entries})

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from rtx.engine.answers import REMEMBERED_COMMANDS
 from rtx.engine.metrics import EngineMetrics
 from rtx.engine.publisher import MarketDataPublisher, redis_connector
 from rtx.engine.recovery import ReplayDivergedError, dismantle, recover
@@ -145,6 +146,7 @@ class EngineService:
                 on_failure=term.end,
                 queue_commands_max=settings.engine_queue_commands_max,
                 batch_commands_max=settings.engine_batch_commands_max,
+                remembered_commands_max=REMEMBERED_COMMANDS + settings.engine_queue_commands_max,
             )
             self._sequencer = sequencer
             metrics.ENGINE_LEADER.set(1)
