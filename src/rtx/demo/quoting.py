@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Set
 from dataclasses import dataclass
 
 from rtx.demo.market_profile import MarketProfile
@@ -15,6 +16,7 @@ SIDES = (BUY, SELL)
 CANCELLATIONS_MAX = 4
 PLACEMENTS_MAX = 3
 OPENING_PLACEMENTS_MAX = 40
+ATTEMPTS_MAX = 8
 REFRESH_PROBABILITY = 0.6
 REVERSION_PER_S = 0.0004
 """How strongly the price is drawn back to where it began, so that a week later it is still a price."""
@@ -71,17 +73,30 @@ class Ladder:
     def placements(self, fair: float) -> list[Quote]:
         """Orders that are missing: at most a few a step, all at once when a side is as good as empty."""
         wanted: list[Quote] = []
+        taken = {quote.price for quote in self.orders.values()}
         for side in SIDES:
             count = sum(quote.side == side for quote in self.orders.values())
             missing = self._profile.levels - count
             limit = OPENING_PLACEMENTS_MAX if count < self._profile.levels // 3 else PLACEMENTS_MAX
-            wanted.extend(self._new_quote(side, fair) for _ in range(min(missing, limit)))
+            for _ in range(min(missing, limit)):
+                quote = self._new_quote(side, fair, taken)
+                taken.add(quote.price)
+                wanted.append(quote)
         return wanted
 
-    def _new_quote(self, side: str, fair: float) -> Quote:
+    def _new_quote(self, side: str, fair: float, taken: Set[int]) -> Quote:
+        """An order at a price that has none yet, if a few attempts find one."""
+        quote = self._random_quote(side, fair)
+        for _ in range(ATTEMPTS_MAX):
+            if quote.price not in taken:
+                break
+            quote = self._random_quote(side, fair)
+        return quote
+
+    def _random_quote(self, side: str, fair: float) -> Quote:
         profile = self._profile
         # Near the price there is much going on, further out less.
-        level = min(int(self._chance.expovariate(1.0) * profile.levels / 3), profile.levels - 1)
+        level = min(int(self._chance.expovariate(1.0) * profile.levels / 2), profile.levels - 1)
         distance = profile.spread / 2 + level * profile.spacing
         price = math.floor(fair - distance) if side == BUY else math.ceil(fair + distance)
         if level:
