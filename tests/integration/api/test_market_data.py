@@ -147,6 +147,12 @@ async def test_which_markets_exchange_info_lists(venue: Venue) -> None:
     ] == []
 
 
+async def test_there_are_no_futures(venue: Venue) -> None:
+    for path in ("/fapi/v1/exchangeInfo", "/dapi/v1/exchangeInfo"):
+        answer = await venue.public.get(path)
+        assert (answer.status, answer.json["symbols"]) == (200, [])
+
+
 async def test_the_book_shows_what_was_just_answered(venue: Venue) -> None:
     symbol, seller, buyer = await market_with_trades(venue)
     book = await get(venue, f"depth?symbol={symbol}")

@@ -53,6 +53,13 @@ async def test_without_a_database_a_worker_is_live_and_not_ready_and_says_why(ow
     assert (await own_backend.client().get("/health/live")).status == 200
 
 
+async def test_the_system_status_as_binance_says_it(own_backend: Backend) -> None:
+    client = own_backend.client()
+    assert (await client.get("/sapi/v1/system/status")).json == {"status": 0, "msg": "normal"}
+    await own_backend.link.stop()
+    assert (await client.get("/sapi/v1/system/status")).json == {"status": 1, "msg": "system_maintenance"}
+
+
 async def test_the_version(own_backend: Backend) -> None:
     for path in ("/version", "/api/v1/version"):
         answer = await own_backend.client().get(path)

@@ -29,6 +29,11 @@ async def readiness(context: ApiContext) -> dict[str, str]:
     return {"database": OK, "engine": _engine(context, lease)}
 
 
+def is_passed(checks: dict[str, str]) -> bool:
+    """Whether nothing is missing."""
+    return all(result == OK for result in checks.values())
+
+
 def _engine(context: ApiContext, lease: Lease | None) -> str:
     if context.engine.is_connected:
         return OK

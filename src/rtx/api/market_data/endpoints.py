@@ -63,13 +63,25 @@ async def exchange_information(request: BinanceRequest) -> bytes:
     if permissions is not None and PERMISSION not in permissions:
         markets = []
     show_permission_sets = optional_boolean(parameters, "showPermissionSets", default=True)
+    return _exchange_information(request, _described(markets, show_permission_sets=show_permission_sets))
+
+
+async def contract_information(request: BinanceRequest) -> bytes:
+    """GET /fapi/v1/exchangeInfo and GET /dapi/v1/exchangeInfo: no futures are traded here.
+
+    ccxt asks both before it shows any market, unless it is told that there is only spot.
+    """
+    return _exchange_information(request, [])
+
+
+def _exchange_information(request: BinanceRequest, symbols: list[SymbolInformation]) -> bytes:
     return _encode(
         ExchangeInformation(
             timezone="UTC",
             server_time=request.context.clock_us() // request.time_divisor,
             rate_limits=[],
             exchange_filters=[],
-            symbols=_described(markets, show_permission_sets=show_permission_sets),
+            symbols=symbols,
         )
     )
 
@@ -279,6 +291,8 @@ ROUTES: Final[list[BinanceRoute]] = [
         exchange_information,
         (*_TICKER_PARAMETERS, "permissions", "showPermissionSets"),
     ),
+    route("GET", "/fapi/v1/exchangeInfo", contract_information),
+    route("GET", "/dapi/v1/exchangeInfo", contract_information),
     route("GET", "/api/v3/depth", depth, ("symbol", "limit", "symbolStatus")),
     route("GET", "/api/v3/trades", trades, ("symbol", "limit")),
     route("GET", "/api/v3/historicalTrades", historical_trades, ("symbol", "limit", "fromId")),
