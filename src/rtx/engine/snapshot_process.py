@@ -23,9 +23,13 @@ _log = get_logger(__name__)
 class SnapshotProcess:
     """Has another process replay the journal and keep a snapshot: this one has orders to match."""
 
-    def __init__(self, interval_commands: int, command: Sequence[str] = _COMMAND) -> None:
+    def __init__(
+        self, interval_commands: int, command: Sequence[str] = _COMMAND, *, stop_timeout_s: float = STOP_TIMEOUT_S
+    ) -> None:
+        """``stop_timeout_s``: how long the process may take to end before it is killed."""
         self._interval_commands = interval_commands
         self._command = command
+        self._stop_timeout_s = stop_timeout_s
         self._task: asyncio.Task[None] | None = None
         self.sequence = 0
         """Position up to which a snapshot was kept or tried last."""
@@ -47,6 +51,11 @@ class SnapshotProcess:
         self.sequence = sequence
         self._task = asyncio.create_task(self._run(sequence, halt), name="snapshot")
 
+    async def wait(self) -> None:
+        """Wait until no process runs."""
+        if self._task is not None:
+            await asyncio.wait({self._task})
+
     async def stop(self) -> None:
         """End the process if it runs, and wait for it."""
         if self._task is not None:
@@ -64,7 +73,7 @@ class SnapshotProcess:
         try:
             exit_code = await process.wait()
         finally:
-            await _end(process)
+            await self._end(process)
         if exit_code == 0:
             metrics.SNAPSHOT_SEQUENCE.set(sequence)
             return
@@ -72,13 +81,12 @@ class SnapshotProcess:
         if exit_code == EXIT_JOURNAL:
             halt(ReplayDivergedError("the journal does not replay to its end; the snapshotter's log names the row"))
 
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is not None:
-        return
-    process.terminate()
-    try:
-        await asyncio.wait_for(process.wait(), STOP_TIMEOUT_S)
-    except TimeoutError:
-        process.kill()
-        await process.wait()
+    async def _end(self, process: asyncio.subprocess.Process) -> None:
+        if process.returncode is not None:
+            return
+        process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), self._stop_timeout_s)
+        except TimeoutError:
+            process.kill()
+            await process.wait()

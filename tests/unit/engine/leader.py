@@ -83,8 +83,10 @@ class GatedJournal(FakeJournal):
         if self.holds_commits:
             self.commits.put_nowait(waiting)
             await waiting.decision
-        await super().commit(batch)
-        waiting.ended.set()
+        try:
+            await super().commit(batch)
+        finally:
+            waiting.ended.set()
         if waiting.error is not None:
             raise waiting.error
 
