@@ -1,0 +1,43 @@
+"""A client over a real WebSocket that keeps a book by Binance's recipe."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tests.faults.venue import read_book
+from tests.unit.streams.recipe_client import RecipeClient
+from websockets.asyncio.client import connect
+
+
+class BookFollower(RecipeClient):
+    """Follows one market until cancelled."""
+
+    def __init__(self, port: int, symbol: str) -> None:
+        super().__init__()
+        self._port = port
+        self._symbol = symbol
+        self._moved = asyncio.Event()
+
+    async def run(self) -> None:
+        """Listen, and take a snapshot whenever one is wanted."""
+        async with asyncio.TaskGroup() as group:
+            path = f"ws://127.0.0.1:{self._port}/ws/{self._symbol.lower()}@depth@100ms"
+            async with connect(path) as socket:
+                async for message in socket:
+                    assert isinstance(message, str)
+                    self.offer(message)
+                    self._moved.set()
+                    if self.wants_snapshot:
+                        self.wants_snapshot = False
+                        group.create_task(self._ask_for_snapshot())
+
+    async def reached(self, sequence: int) -> None:
+        """Wait until the book is at least as new as this journal position."""
+        while self.update_id is None or self.update_id < sequence:
+            self._moved.clear()
+            await self._moved.wait()
+
+    async def _ask_for_snapshot(self) -> None:
+        book = await read_book(self._port, self._symbol)
+        self.take_snapshot(book["lastUpdateId"], dict(book["bids"]), dict(book["asks"]))
+        self._moved.set()

@@ -1,0 +1,128 @@
+"""Processes and servers die under load: whatever was acknowledged is there once, and service comes back by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from typing import Final
+
+import pytest
+from tests.faults.backend import BackendProcess, DevProcess, ServeProcess
+from tests.faults.book_follower import BookFollower
+from tests.faults.load import Load, trading
+from tests.faults.venue import MARKETS, Venue, open_venue, read_book
+from tests.faults.verification import verify
+
+from rtx.embedded import EmbeddedPostgresql, EmbeddedValkey
+
+pytestmark = pytest.mark.kill
+
+STRETCH: Final = 400
+"""So many acknowledged requests are more than can have been under way when something died."""
+
+DATABASE_OUTAGE_S: Final = 1.0
+FOLLOWING_TIMEOUT_S: Final = 30.0
+
+
+async def _judge(
+    what: str, venue: Venue, load: Load, backend: BackendProcess, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Verify everything, say in one line how it went, and let nothing pass that is lost, doubled or wrong."""
+    verdict = await verify(venue, load, backend.database_url)
+    errors = ", ".join(f"{count} x {kind}" for kind, count in load.errors.most_common()) or "none"
+    with capsys.disabled():
+        print(
+            f"\n{what}: {load.acknowledged} acknowledged, {len(verdict.lost)} lost, {len(verdict.doubled)} doubled, "
+            f"errors: {errors}, longest gap {load.longest_gap_s * 1000:.0f} ms"
+        )
+    assert verdict.lost == []
+    assert verdict.doubled == []
+    assert verdict.wrong == []
+
+
+async def test_engine_killed_three_times(backend: ServeProcess, capsys: pytest.CaptureFixture[str]) -> None:
+    venue = await open_venue(backend.port, backend.operator)
+    async with trading(venue) as load:
+        await load.more(STRETCH)
+        for _ in range(3):
+            os.kill(backend.process_id("engine"), signal.SIGKILL)
+            await load.more(STRETCH)
+    await _judge("engine killed", venue, load, backend, capsys)
+    assert not load.errors
+
+
+async def test_api_workers_killed(backend: ServeProcess, capsys: pytest.CaptureFixture[str]) -> None:
+    venue = await open_venue(backend.port, backend.operator)
+    async with trading(venue) as load:
+        await load.more(STRETCH)
+        for worker in ("api-1", "api-2"):
+            os.kill(backend.process_id(worker), signal.SIGKILL)
+            await load.more(STRETCH)
+    await _judge("API workers killed", venue, load, backend, capsys)
+
+
+async def test_everything_killed_at_once(dev_backend: DevProcess, capsys: pytest.CaptureFixture[str]) -> None:
+    venue = await open_venue(dev_backend.port, dev_backend.operator)
+    async with trading(venue) as load:
+        await load.more(2 * STRETCH)
+        await asyncio.to_thread(dev_backend.kill_everything)
+        dev_backend.start()
+        await dev_backend.ready()
+        await load.more(STRETCH)
+    await _judge("everything killed", venue, load, dev_backend, capsys)
+
+
+async def test_database_stopped_and_started(
+    backend: ServeProcess, mortal_postgresql: EmbeddedPostgresql, capsys: pytest.CaptureFixture[str]
+) -> None:
+    venue = await open_venue(backend.port, backend.operator)
+    async with trading(venue) as load:
+        await load.more(STRETCH)
+        await asyncio.to_thread(mortal_postgresql.stop, "immediate")
+        await asyncio.sleep(DATABASE_OUTAGE_S)
+        await asyncio.to_thread(mortal_postgresql.start)
+        await load.more(2 * STRETCH)
+    await backend.ready()
+    await _judge("PostgreSQL stopped", venue, load, backend, capsys)
+
+
+async def test_a_book_is_followed_while_valkey_is_killed(
+    backend: ServeProcess, mortal_valkey: EmbeddedValkey, capsys: pytest.CaptureFixture[str]
+) -> None:
+    venue = await open_venue(backend.port, backend.operator)
+    followers = {symbol: BookFollower(backend.port, symbol) for symbol in MARKETS}
+    following = [asyncio.create_task(follower.run()) for follower in followers.values()]
+    try:
+        async with trading(venue) as load:
+            await load.more(STRETCH)
+            await asyncio.to_thread(mortal_valkey.kill)
+            await load.more(2 * STRETCH)
+            await asyncio.to_thread(mortal_valkey.start)
+            await load.more(STRETCH)
+        for symbol, follower in followers.items():
+            book = await read_book(venue.port, symbol)
+            async with asyncio.timeout(FOLLOWING_TIMEOUT_S):
+                await follower.reached(book["lastUpdateId"])
+            assert (follower.bids, follower.asks) == (dict(book["bids"]), dict(book["asks"]))
+            assert (follower.gaps, follower.broken_chains) == (0, 0)
+    finally:
+        for task in following:
+            task.cancel()
+        for task in following:
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+    await _judge("Valkey killed", venue, load, backend, capsys)
+    assert not load.errors
+
+
+async def test_ended_in_order_and_started_again(backend: ServeProcess, capsys: pytest.CaptureFixture[str]) -> None:
+    venue = await open_venue(backend.port, backend.operator)
+    async with trading(venue) as load:
+        await load.more(STRETCH)
+        assert await backend.stop() == 0
+        backend.start()
+        await backend.ready()
+        await load.more(STRETCH)
+    await _judge("ended by SIGTERM", venue, load, backend, capsys)
