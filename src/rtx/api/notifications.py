@@ -58,9 +58,11 @@ class NotificationListener:
                     await connection.add_listener(channel, on_notification)
                 self._on_listening()
                 await lost.wait()
+                raise ConnectionResetError("the connection was lost")
             finally:
                 self._on_deaf()
-                connection.remove_termination_listener(on_lost)
-                if not connection.is_closed():
+                # A lost connection has left the pool already, and takes no call any more.
+                if not lost.is_set():
+                    connection.remove_termination_listener(on_lost)
                     for channel in self._handlers:
                         await connection.remove_listener(channel, on_notification)
