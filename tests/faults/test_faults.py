@@ -13,7 +13,7 @@ from tests.faults.backend import BackendProcess, DevProcess, ServeProcess
 from tests.faults.book_follower import BookFollower
 from tests.faults.load import Load, trading
 from tests.faults.venue import MARKETS, Venue, open_venue, read_book
-from tests.faults.verification import verify
+from tests.faults.verification import Verdict, verify
 
 from rtx.embedded import EmbeddedPostgresql, EmbeddedValkey
 
@@ -28,18 +28,20 @@ FOLLOWING_TIMEOUT_S: Final = 30.0
 
 async def _judge(
     what: str, venue: Venue, load: Load, backend: BackendProcess, capsys: pytest.CaptureFixture[str]
-) -> None:
+) -> Verdict:
     """Verify everything, say in one line how it went, and let nothing pass that is lost, doubled or wrong."""
     verdict = await verify(venue, load, backend.database_url)
     errors = ", ".join(f"{count} x {kind}" for kind, count in load.errors.most_common()) or "none"
     with capsys.disabled():
         print(
             f"\n{what}: {load.acknowledged} acknowledged, {len(verdict.lost)} lost, {len(verdict.doubled)} doubled, "
-            f"errors: {errors}, longest gap {load.longest_gap_s * 1000:.0f} ms"
+            f"{len(verdict.untold)} done without an answer, errors: {errors}, "
+            f"longest gap {load.longest_gap_s * 1000:.0f} ms"
         )
     assert verdict.lost == []
     assert verdict.doubled == []
     assert verdict.wrong == []
+    return verdict
 
 
 async def test_engine_killed_three_times(backend: ServeProcess, capsys: pytest.CaptureFixture[str]) -> None:
@@ -125,4 +127,5 @@ async def test_ended_in_order_and_started_again(backend: ServeProcess, capsys: p
         backend.start()
         await backend.ready()
         await load.more(STRETCH)
-    await _judge("ended by SIGTERM", venue, load, backend, capsys)
+    verdict = await _judge("ended by SIGTERM", venue, load, backend, capsys)
+    assert verdict.untold == []

@@ -53,11 +53,15 @@ _TRADES: Final = """
 
 @dataclass
 class Verdict:
-    """What was found; empty lists are what everything is done for."""
+    """What was found; the first three are to be empty.
+
+    ``untold``: done, although its client had no answer; that may be, unless the backend ended in order.
+    """
 
     lost: list[str] = field(default_factory=list)
     doubled: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
+    untold: list[str] = field(default_factory=list)
 
 
 class _WholeJournal(JournalStore):
@@ -121,6 +125,10 @@ def _judge_found(order: OrderRecord, found: dict[str, Any], verdict: Verdict) ->
     """Compare an order that is there with what its client was told of it."""
     told = order.answer
     name = f"{order.client_order_id}: told {told}, {order.cancel_outcome} {order.cancel_answer}; found {found}"
+    if order.outcome is Outcome.UNKNOWN:
+        verdict.untold.append(f"the order: {name}")
+    if order.cancel_outcome is Outcome.UNKNOWN and found["status"] == "CANCELED":
+        verdict.untold.append(f"the cancellation: {name}")
     if order.outcome is Outcome.REFUSED:
         verdict.wrong.append(f"refused, but there: {name}")
     if order.outcome is Outcome.ACKNOWLEDGED:
