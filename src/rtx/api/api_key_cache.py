@@ -57,13 +57,21 @@ class ApiKeyCache:
         self._generation = 0
         self._kept: dict[str, tuple[ApiKey, float]] = {}
 
+    def kept(self, api_key: str) -> ApiKey | None:
+        """Give the key if it is at hand."""
+        entry = self._kept.get(api_key)
+        if entry is None:
+            return None
+        if self._clock_s() < entry[1]:
+            return entry[0]
+        del self._kept[api_key]
+        return None
+
     async def find(self, api_key: str) -> ApiKey | None:
         """Give the key, or None when there is none or its owner is disabled."""
-        kept = self._kept.get(api_key)
+        kept = self.kept(api_key)
         if kept is not None:
-            if self._clock_s() < kept[1]:
-                return kept[0]
-            del self._kept[api_key]
+            return kept
         generation = self._generation
         found = await self._load(api_key)
         if found is not None and self._is_listening and generation == self._generation:

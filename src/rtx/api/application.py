@@ -13,8 +13,9 @@ import itertools
 import os
 import re
 import time
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -23,22 +24,24 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import BaseRoute, Match
 
 from rtx.api import errors
+from rtx.api.api_key_cache import ApiKey
 from rtx.api.context import CONTEXT_KEY, REQUEST_ID_KEY, ApiContext, client_address
 from rtx.api.errors import ApiError
-from rtx.api.requests import BinanceRequest, BinanceRoute, parse_parameters
-from rtx.api.signed_requests import authenticate
+from rtx.api.requests import Begun, BinanceRequest, BinanceRoute, parse_parameters
+from rtx.api.signed_requests import api_key_name, check_key, check_signed, find_key
 from rtx.api.telemetry import UNKNOWN_ROUTE, RequestLog, RequestMetrics
+from rtx.link.messages import Response
 from rtx.store.connection import CONNECTION_ERRORS
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 Lifespan = Callable[[ApiContext], AbstractAsyncContextManager[None]]
 """What a noun needs open while the worker runs; entered before the first request, left after the last."""
 
+_NO_HEADERS: Final[Mapping[str, str]] = {}
 _JSON: Final = (b"content-type", b"application/json")
 _QUERY_BYTES_MAX: Final = 16 * 1024
 _DISCARDED_BYTES_MAX: Final = 64 * 1024 * 1024
@@ -49,24 +52,35 @@ _is_request_id = re.compile(rb"[\x21-\x7e]{1,64}").fullmatch
 _log = structlog.get_logger("rtx.api")
 
 
+Respond = Callable[[int, bytes, str, Mapping[str, str]], None]
+"""Takes an answer: status, JSON body, request id and further headers."""
+
+
 def create_application(context: ApiContext) -> Application:
     """Make the ASGI application that serves every endpoint with this context."""
     from rtx.api import nouns
 
-    return assemble(context, nouns.routes(), nouns.lifespans(), RequestLog())
+    return Application(context, nouns.routes(), nouns.lifespans(), RequestLog())
 
 
-def assemble(
-    context: ApiContext,
-    routes: Sequence[BinanceRoute | BaseRoute],
-    lifespans: Sequence[Lifespan],
-    request_log: RequestLog,
-) -> Application:
-    """Make an ASGI application of these endpoints."""
-    return _Application(context, routes, lifespans, request_log)
+class _Incoming:
+    """One request to an exact path, from its head to its line in the log."""
+
+    __slots__ = ("account_id", "client", "headers", "method", "path", "request_id", "started_s")
+
+    def __init__(self, method: str, path: str, headers: dict[bytes, bytes], client: str, request_id: str) -> None:
+        self.started_s = time.perf_counter()
+        self.method = method
+        self.path = path
+        self.headers = headers
+        self.client = client
+        self.request_id = request_id
+        self.account_id = 0
 
 
-class _Application:
+class Application:
+    """Endpoints over one context, as an ASGI application."""
+
     def __init__(
         self,
         context: ApiContext,
@@ -78,12 +92,16 @@ class _Application:
         self._lifespans = lifespans
         self._exact: dict[str, dict[str, BinanceRoute]] = {}
         self._routed: list[BaseRoute] = []
+        self.routes_in_halves: dict[tuple[bytes, bytes], BinanceRoute] = {}
+        """The endpoints that :meth:`begin` takes, by method and path."""
         for route in routes:
             if isinstance(route, BinanceRoute):
+                if route.begin is not None:
+                    self.routes_in_halves[route.method.encode(), route.path.encode()] = route
                 self._exact.setdefault(route.path, {})[route.method] = route
             else:
                 self._routed.append(route)
-        self._metrics = RequestMetrics()
+        self.metrics = RequestMetrics()
         self._request_log = request_log
         self._request_id_prefix = os.urandom(6).hex()
         self._request_numbers = itertools.count(1)
@@ -101,59 +119,134 @@ class _Application:
         elif kind == "lifespan":
             await self._run_lifespan(receive, send)
 
-    async def _serve_exact(self, methods: dict[str, BinanceRoute], scope: Scope, receive: Receive, send: Send) -> None:
-        started_s = time.perf_counter()
-        headers: dict[bytes, bytes] = dict(scope["headers"])
-        request_id = self._request_id(headers)
-        client = client_address(scope, _forwarded_for(headers), self._context.settings.trusted_proxies)
-        account_id = code = 0
-        error: ApiError | None = None
+    @property
+    def body_bytes_max(self) -> int:
+        """The largest body that is read."""
+        return self._context.settings.request_body_bytes_max
+
+    def begin(
+        self,
+        route: BinanceRoute,
+        headers: dict[bytes, bytes],
+        query: bytes,
+        body: bytes,
+        peer: tuple[str, int] | None,
+        respond: Respond,
+    ) -> bool:
+        """Run an endpoint that has two halves without a task: ``respond`` is called now, or when the engine answered.
+
+        Returns False, with nothing done, where the request has to wait for something else before the engine; it then
+        has to come in through ``__call__``.
+        """
+        assert route.begin is not None
+        assert route.permission is not None
+        context = self._context
+        incoming = _Incoming(route.method, route.path, headers, self._client(peer, headers), self._request_id(headers))
         try:
-            route = methods.get(scope["method"])
-            if route is None:
-                raise errors.method_not_allowed(", ".join(sorted(methods)))
-            query: bytes = scope["query_string"]
             if len(query) > _QUERY_BYTES_MAX:
                 raise errors.query_too_large(_QUERY_BYTES_MAX)
-            limit = self._context.settings.request_body_bytes_max
-            body = b"" if route.method == "GET" else await _read_body(headers, receive, limit)
-            parameters = parse_parameters(query, body)
-            if route.permission is not None:
-                account_id = await authenticate(
-                    self._context,
-                    route.permission,
-                    headers.get(b"x-mbx-apikey"),
-                    client,
-                    query,
-                    body,
-                    parameters,
-                )
-            if not parameters.keys() <= route.parameters:
-                raise errors.unread_parameters(len(parameters.keys() & route.parameters), len(parameters))
-            request = BinanceRequest(
-                self._context, route, parameters, headers, request_id, account_id, _time_divisor(headers)
-            )
-            content = await route.handler(request)
-            status = 200
+            _refuse_json(body)
+            key = context.api_keys.kept(api_key_name(headers.get(b"x-mbx-apikey")))
+            if key is None:
+                return False
+            check_key(key, route.permission, incoming.client)
+            request = self._admit(route, incoming, key, query, body)
+            begun = route.begin(request)
+            if begun is None:
+                return False
         except Exception as raised:  # noqa: BLE001 - whatever it is, the client gets an answer
-            error = _as_api_error(raised, request_id)
+            self._refuse(incoming, raised, respond)
+            return True
+        begun.response.add_done_callback(partial(self._finish, incoming, begun, respond))
+        return True
+
+    def _finish(self, incoming: _Incoming, begun: Begun, respond: Respond, response: asyncio.Future[Response]) -> None:
+        try:
+            content = begun.finish(response)
+        except Exception as raised:  # noqa: BLE001 - whatever it is, the client gets an answer
+            self._refuse(incoming, raised, respond)
+            return
+        respond(200, content, incoming.request_id, _NO_HEADERS)
+        self._record(incoming, incoming.method, 200, 0)
+
+    def _refuse(self, incoming: _Incoming, raised: Exception, respond: Respond) -> None:
+        error = _as_api_error(raised, incoming.request_id)
+        respond(error.http_status, error.body(), incoming.request_id, error.headers)
+        self._record(incoming, incoming.method, error.http_status, error.code)
+
+    async def _serve_exact(self, methods: dict[str, BinanceRoute], scope: Scope, receive: Receive, send: Send) -> None:
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        incoming = _Incoming(
+            scope["method"],
+            scope["path"],
+            headers,
+            self._client(scope.get("client"), headers),
+            self._request_id(headers),
+        )
+        status, code = 200, 0
+        error: ApiError | None = None
+        try:
+            route = methods.get(incoming.method)
+            if route is None:
+                raise errors.method_not_allowed(", ".join(sorted(methods)))
+            request = await self._receive_exact(route, incoming, scope["query_string"], receive)
+            content = await route.handler(request)
+        except Exception as raised:  # noqa: BLE001 - whatever it is, the client gets an answer
+            error = _as_api_error(raised, incoming.request_id)
             content, status, code = error.body(), error.http_status, error.code
-        await _send_json(send, status, content, request_id, error)
+        await _send_json(send, status, content, incoming.request_id, error)
         if error is not None and error.http_status == 413:
             await _discard_body(receive, send)
-        seconds = time.perf_counter() - started_s
-        method = scope["method"]
-        self._metrics.count(method if method in methods else UNKNOWN_ROUTE, scope["path"], status, code, seconds)
+        self._record(incoming, incoming.method if incoming.method in methods else UNKNOWN_ROUTE, status, code)
+
+    async def _receive_exact(
+        self, route: BinanceRoute, incoming: _Incoming, query: bytes, receive: Receive
+    ) -> BinanceRequest:
+        """Read a request, and find out who sent it."""
+        context = self._context
+        if len(query) > _QUERY_BYTES_MAX:
+            raise errors.query_too_large(_QUERY_BYTES_MAX)
+        body = b""
+        if route.method != "GET":
+            body = await _read_body(incoming.headers, receive, context.settings.request_body_bytes_max)
+            _refuse_json(body)
+        key = None
+        if route.permission is not None:
+            key = await find_key(context, route.permission, incoming.headers.get(b"x-mbx-apikey"), incoming.client)
+        return self._admit(route, incoming, key, query, body)
+
+    def _admit(
+        self, route: BinanceRoute, incoming: _Incoming, key: ApiKey | None, query: bytes, body: bytes
+    ) -> BinanceRequest:
+        """Read the parameters and check that they are signed, recent and known."""
+        context = self._context
+        parameters = parse_parameters(query, body)
+        if key is not None:
+            check_signed(context, key, query, body, parameters)
+            incoming.account_id = key.account_id
+        if not parameters.keys() <= route.parameters:
+            raise errors.unread_parameters(len(parameters.keys() & route.parameters), len(parameters))
+        headers = incoming.headers
+        return BinanceRequest(
+            context, route, parameters, headers, incoming.request_id, incoming.account_id, _time_divisor(headers)
+        )
+
+    def _record(self, incoming: _Incoming, method_label: str, status: int, code: int) -> None:
+        seconds = time.perf_counter() - incoming.started_s
+        self.metrics.count(method_label, incoming.path, status, code, seconds)
         self._request_log.write(
-            request_id=request_id,
-            method=method,
-            path=scope["path"],
+            request_id=incoming.request_id,
+            method=incoming.method,
+            path=incoming.path,
             status=status,
             seconds=seconds,
-            client=client,
-            account_id=account_id,
+            client=incoming.client,
+            account_id=incoming.account_id,
             code=code,
         )
+
+    def _client(self, peer: tuple[str, int] | None, headers: dict[bytes, bytes]) -> str:
+        return client_address(peer, _forwarded_for(headers), self._context.settings.trusted_proxies)
 
     async def _serve_routed(self, scope: Scope, receive: Receive, send: Send) -> None:
         started_s = time.perf_counter()
@@ -190,14 +283,14 @@ class _Application:
                     await _discard_body(receive, send)
         seconds = time.perf_counter() - started_s
         method = scope["method"] if template != UNKNOWN_ROUTE else UNKNOWN_ROUTE
-        self._metrics.count(method, template, status, code, seconds)
+        self.metrics.count(method, template, status, code, seconds)
         self._request_log.write(
             request_id=request_id,
             method=scope["method"],
             path=scope["path"],
             status=status,
             seconds=seconds,
-            client=client_address(scope, _forwarded_for(headers), self._context.settings.trusted_proxies),
+            client=self._client(scope.get("client"), headers),
             account_id=0,
             code=code,
         )
@@ -245,6 +338,7 @@ class _Application:
             await send({"type": "lifespan.startup.complete"})
             await receive()
         self._request_log.flush()
+        self.metrics.flush()
         await send({"type": "lifespan.shutdown.complete"})
 
 
@@ -275,6 +369,10 @@ async def _read_body(headers: dict[bytes, bytes], receive: Receive, limit: int) 
         raise errors.cut_short()
     if len(body) > limit:
         raise errors.body_too_large(limit)
+    return body
+
+
+def _refuse_json(body: bytes) -> None:
     if body[:1] in (b"{", b"["):
         raise ApiError(
             errors.INVALID_JSON,
@@ -282,7 +380,6 @@ async def _read_body(headers: dict[bytes, bytes], receive: Receive, limit: int) 
             " application/x-www-form-urlencoded body.",
             415,
         )
-    return body
 
 
 def _limited(headers: dict[bytes, bytes], receive: Receive, limit: int) -> Receive:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 import msgspec
 from starlette.requests import HTTPConnection
 
 from rtx.api.secrets_at_rest import SecretBox
 from rtx.core.commands import AnyCommand
-from rtx.link.messages import BookAnswer
+from rtx.link.messages import BookAnswer, Response
 from rtx.store.connection import Pool
 
 if TYPE_CHECKING:
@@ -64,6 +65,22 @@ class Engine(Protocol):
         """Have a command executed and committed; the exceptions are those of :mod:`rtx.link.client`."""
         ...
 
+    def begin(
+        self,
+        command: AnyCommand,
+        *,
+        request_id: str,
+        command_id: bytes | None = None,
+        request_hash: bytes = b"",
+        timeout_s: float = 10.0,
+    ) -> asyncio.Future[Response]:
+        """Send a command and give what :meth:`conclude` wants: the first half of :meth:`submit`."""
+        ...
+
+    def conclude(self, response: Response) -> Applied:
+        """Read the engine's answer: the second half of :meth:`submit`."""
+        ...
+
     async def book(self, market_id: int, limit: int) -> tuple[int, BookAnswer]:
         """Read the best ``limit`` levels a side (0: all) and the journal position they hold at."""
         ...
@@ -105,14 +122,13 @@ def request_id_of(connection: HTTPConnection) -> str:
     return cast("str", connection.scope[REQUEST_ID_KEY])
 
 
-def client_address(scope: Mapping[str, Any], forwarded_for: str, trusted_proxies: tuple[Network, ...]) -> str:
-    """Find the address a request comes from.
+def client_address(peer: tuple[str, int] | None, forwarded_for: str, trusted_proxies: tuple[Network, ...]) -> str:
+    """Find the address a request comes from; ``peer`` is the other end of its connection.
 
     ``forwarded_for`` (``X-Forwarded-For``) is read from its right end, and only as far as the hops are trusted proxies:
     what stands further left anybody may have written. Returns "" where the transport has no addresses.
     """
-    peer = scope.get("client")
-    address = str(peer[0]) if peer else ""
+    address = peer[0] if peer else ""
     if not forwarded_for or not trusted_proxies:
         return address
     hops = [hop.strip() for hop in forwarded_for.split(",")]

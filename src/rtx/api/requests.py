@@ -6,14 +6,16 @@ order itself. Everything else does (see :mod:`rtx.api.application`).
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 from urllib.parse import unquote_plus
 
 from rtx.api import errors
 from rtx.api.context import ApiContext
 from rtx.api.errors import ApiError
+from rtx.link.messages import Response
 
 Permission = Literal["read", "trade"]
 
@@ -51,12 +53,27 @@ Handler = Callable[[BinanceRequest], Awaitable[bytes]]
 """Answers with the JSON body of a 200, or raises :class:`~rtx.api.errors.ApiError`."""
 
 
+class Begun(NamedTuple):
+    """A request that waits for nothing but the engine: ``finish`` makes the answer when ``response`` is done.
+
+    ``finish`` gives and raises what a :data:`Handler` does.
+    """
+
+    response: asyncio.Future[Response]
+    finish: Callable[[asyncio.Future[Response]], bytes]
+
+
+Beginner = Callable[[BinanceRequest], Begun | None]
+"""A handler in two halves, without a task that waits between them; None where it would have to wait earlier."""
+
+
 @dataclass(frozen=True, slots=True)
 class BinanceRoute:
     """An endpoint: who may call it and which parameters it knows.
 
     ``permission`` None makes it public; otherwise the request has to be signed by a key that has the permission, and
-    the parameters of the signature are known without being named.
+    the parameters of the signature are known without being named. ``begin`` does the same as ``handler``, for the
+    endpoints where it pays (see :mod:`rtx.api.order_entry_protocol`).
     """
 
     method: str
@@ -64,14 +81,22 @@ class BinanceRoute:
     handler: Handler
     permission: Permission | None
     parameters: frozenset[str]
+    begin: Beginner | None = None
 
 
 def route(
-    method: str, path: str, handler: Handler, parameters: Iterable[str] = (), *, permission: Permission | None = None
+    method: str,
+    path: str,
+    handler: Handler,
+    parameters: Iterable[str] = (),
+    *,
+    permission: Permission | None = None,
+    begin: Beginner | None = None,
 ) -> BinanceRoute:
     """Declare an endpoint; see :class:`BinanceRoute`."""
     known = frozenset(parameters)
-    return BinanceRoute(method, path, handler, permission, known | SIGNATURE_PARAMETERS if permission else known)
+    known = known | SIGNATURE_PARAMETERS if permission else known
+    return BinanceRoute(method, path, handler, permission, known, begin)
 
 
 def parse_parameters(query: bytes, body: bytes) -> dict[str, str]:

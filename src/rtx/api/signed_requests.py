@@ -24,37 +24,38 @@ _is_timestamp = re.compile(r"[0-9]{1,19}", re.ASCII).fullmatch
 _is_receive_window = re.compile(r"[0-9]{1,10}(\.[0-9]{1,3})?", re.ASCII).fullmatch
 
 
-async def authenticate(
-    context: ApiContext,
-    permission: Permission,
-    api_key_header: bytes | None,
-    address: str,
-    query: bytes,
-    body: bytes,
-    parameters: dict[str, str],
-) -> int:
-    """Check a signed request and give the account id of its sender.
+async def find_key(context: ApiContext, permission: Permission, api_key_header: bytes | None, address: str) -> ApiKey:
+    """Find a key that may do what needs ``permission`` from ``address``; raises -2014 and -2015."""
+    key = await context.api_keys.find(api_key_name(api_key_header))
+    if key is None:
+        raise errors.rejected_api_key()
+    check_key(key, permission, address)
+    return key
 
-    ``parameters`` are those of ``query`` and ``body``, which are signed as they were sent. Raises -2014, -2015, -1102,
-    -1022, -1021.
+
+def api_key_name(api_key_header: bytes | None) -> str:
+    """Read the ``X-MBX-APIKEY`` header; raises -2014 for what cannot be a key."""
+    if api_key_header is None or not _is_api_key(api_key_header):
+        raise errors.bad_api_key_format()
+    return api_key_header.decode("ascii")
+
+
+def check_key(key: ApiKey, permission: Permission, address: str) -> None:
+    """Refuse what the key does not allow (-2015)."""
+    if permission not in key.permissions or not key.allows_address(address):
+        raise errors.rejected_api_key()
+
+
+def check_signed(context: ApiContext, key: ApiKey, query: bytes, body: bytes, parameters: dict[str, str]) -> None:
+    """Check signature and time of a request; raises -1102, -1022, -1021.
+
+    ``parameters`` are those of ``query`` and ``body``, which are signed as they were sent.
     """
-    key = await find_key(context, permission, api_key_header, address)
     signature = parameters.get("signature")
     if not signature:
         raise errors.mandatory_parameter("signature")
     check_signature(key, signed_payload(query) + signed_payload(body), signature)
     check_timestamp(context, parameters)
-    return key.account_id
-
-
-async def find_key(context: ApiContext, permission: Permission, api_key_header: bytes | None, address: str) -> ApiKey:
-    """Find a key that may do what needs ``permission`` from ``address``; raises -2014 and -2015."""
-    if api_key_header is None or not _is_api_key(api_key_header):
-        raise errors.bad_api_key_format()
-    key = await context.api_keys.find(api_key_header.decode("ascii"))
-    if key is None or permission not in key.permissions or not key.allows_address(address):
-        raise errors.rejected_api_key()
-    return key
 
 
 def check_signature(key: ApiKey, payload: bytes, signature: str) -> None:

@@ -16,6 +16,7 @@ from redis.asyncio import Redis
 from rtx.api.application import create_application
 from rtx.api.context import ApiSettings
 from rtx.api.directories import make_context
+from rtx.api.order_entry_protocol import OrderEntryProtocol
 from rtx.api.streams.websocket_protocol import StreamWebSocketProtocol
 from rtx.link.client import EngineClient
 from rtx.link.handshake import derive_key
@@ -126,7 +127,7 @@ def _configuration(settings: Settings, application: Callable[..., object]) -> uv
         application,
         interface="asgi3",
         loop="none",
-        http="httptools",
+        http=OrderEntryProtocol,
         ws=StreamWebSocketProtocol,
         ws_max_size=WEBSOCKET_MESSAGE_BYTES_MAX,
         ws_per_message_deflate=False,  # costs half as much again for every message of every client

@@ -173,11 +173,35 @@ class EngineClient:
         gives the same answer; with a ``request_hash`` (32 bytes) asking again for something else is refused. Raises
         the subclasses of :class:`EngineError`.
         """
+        return self.conclude(
+            await self.begin(
+                command,
+                request_id=request_id,
+                command_id=command_id,
+                request_hash=request_hash,
+                timeout_s=timeout_s,
+            )
+        )
+
+    def begin(
+        self,
+        command: AnyCommand,
+        *,
+        request_id: str,
+        command_id: bytes | None = None,
+        request_hash: bytes = b"",
+        timeout_s: float = 10.0,
+    ) -> asyncio.Future[Response]:
+        """The first half of :meth:`submit`: send, and give what :meth:`conclude` wants when it is done.
+
+        The future fails with :class:`EngineTimeoutError`.
+        """
         payload = msgspec.Raw(encode_command(command))
         identifier = command_id or new_command_id()
-        response = await self._request(
-            SUBMIT, payload, timeout_s, identifier, request_id, command_id is not None, request_hash
-        )
+        return self._request(SUBMIT, payload, timeout_s, identifier, request_id, command_id is not None, request_hash)
+
+    def conclude(self, response: Response) -> Applied:
+        """The second half of :meth:`submit`: read the answer; raises as that does."""
         status = response.status
         if status == APPLIED:
             return Applied(response.sequence, response.time_us, decode_events(response.payload))

@@ -13,7 +13,7 @@ from tests.integration.api_v1.backend import JWT_SECRET, Client
 
 from rtx.api import directories, nouns
 from rtx.api.api_key_cache import ApiKeyCache
-from rtx.api.application import assemble
+from rtx.api.application import Application
 from rtx.api.context import ApiContext, ApiSettings
 from rtx.api.directories import make_context
 from rtx.api.telemetry import RequestLog
@@ -50,7 +50,7 @@ class SecondWorker:
 
     def __init__(self, context: ApiContext, cache: WatchedCache) -> None:
         self.cache = cache
-        self.client = Client(assemble(context, nouns.routes(), [], RequestLog()))
+        self.client = Client(Application(context, nouns.routes(), [], RequestLog()))
 
     def seen_by(self, trader: Trader) -> Trader:
         """The same trader, sending to this worker."""

@@ -18,12 +18,12 @@ import uvicorn
 from prometheus_client import REGISTRY
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse
 from starlette.routing import Route
 from tests.integration.api_v1.backend import Answer, Client
 
 from rtx.api.api_key_cache import ApiKey, ApiKeyCache
-from rtx.api.application import Application, assemble
+from rtx.api.application import Application
 from rtx.api.book_reader import BookReader
 from rtx.api.context import ApiContext, ApiSettings, context_of, request_id_of
 from rtx.api.errors import ApiError
@@ -42,7 +42,7 @@ from rtx.link.client import (
     EngineTimeoutError,
     IdempotencyConflictError,
 )
-from rtx.link.messages import BookAnswer
+from rtx.link.messages import BookAnswer, Response
 
 API_KEY, SECRET = "k" * 64, b"s" * 64
 
@@ -54,6 +54,14 @@ class BrokenEngine:
 
     def __init__(self) -> None:
         self.error: Exception = EngineTimeoutError()
+
+    def begin(self, command: AnyCommand, **_more: Any) -> asyncio.Future[Response]:
+        response: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+        response.set_exception(self.error)
+        return response
+
+    def conclude(self, response: Response) -> Applied:
+        raise AssertionError("no command was done")
 
     async def submit(self, command: AnyCommand, **_more: Any) -> Applied:
         raise self.error
@@ -86,7 +94,7 @@ def make_context(engine: BrokenEngine, find_key: Callable[[str], Any]) -> ApiCon
     )
 
 
-async def greet(request: Request) -> Response:
+async def greet(request: Request) -> JSONResponse:
     if request.method == "POST":
         return JSONResponse({"bytes": len(await request.body())})
     if "name" not in request.path_params:
@@ -108,7 +116,7 @@ class Setting:
         self.key_error: Exception | None = None
         self.log = io.BytesIO()
         self.context = make_context(self.engine, self.find_key)
-        self.application: Application = assemble(self.context, [*ROUTES, *OUR_ROUTES], [], RequestLog(self.log))
+        self.application: Application = Application(self.context, [*ROUTES, *OUR_ROUTES], [], RequestLog(self.log))
 
     async def find_key(self, _api_key: str) -> ApiKey:
         if self.key_error is not None:
@@ -225,6 +233,7 @@ async def test_metrics_by_route_and_code(setting: Setting) -> None:
     await setting.place_order()
     for path in ("/one", "/two"):
         assert (await setting.client.get(path)).status == 404
+    setting.application.metrics.flush()
     assert value("rtx_http_requests_total", **order, status="504") == before + 1
     assert value("rtx_http_errors_total", **order, code="-1007") == errors_before + 1
     assert value("rtx_http_request_duration_seconds_count", **order) == durations_before + 1

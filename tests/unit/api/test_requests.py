@@ -78,8 +78,8 @@ PROXIES = (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("fd00::/8"))
     ],
 )
 def test_only_trusted_proxies_speak_for_others(peer: str, forwarded_for: str, address: str) -> None:
-    assert client_address({"client": (peer, 1)}, forwarded_for, PROXIES) == address
+    assert client_address((peer, 1), forwarded_for, PROXIES) == address
 
 
 def test_a_transport_without_addresses() -> None:
-    assert client_address({"client": None}, "198.51.100.1", PROXIES) == ""
+    assert client_address(None, "198.51.100.1", PROXIES) == ""

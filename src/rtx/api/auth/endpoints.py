@@ -24,7 +24,7 @@ async def login(request: Request) -> Response:
     body = await read_json_object(request, "email", "password")
     context = context_of(request)
     forwarded_for = request.headers.get("x-forwarded-for", "")
-    address = client_address(dict(request.scope), forwarded_for, context.settings.trusted_proxies)
+    address = client_address(request.scope.get("client"), forwarded_for, context.settings.trusted_proxies)
     email = body.text("email", maximum_length=MAXIMUM_EMAIL_LENGTH)
     return _session_response(await context.auth.login(email, body.secret_text("password"), address))
 

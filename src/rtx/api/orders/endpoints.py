@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Final
 
 from rtx.api import errors
@@ -18,7 +19,8 @@ from rtx.api.parameters import (
     optional_text,
     time_range_us,
 )
-from rtx.api.requests import BinanceRequest, BinanceRoute, route
+from rtx.api.requests import Begun, BinanceRequest, BinanceRoute, route
+from rtx.link.client import EngineError
 from rtx.store import orders as stored_orders
 
 _ORDERS_DEFAULT: Final = 500
@@ -28,10 +30,14 @@ _HOURS_MAXIMUM: Final = 24
 
 async def place_order(request: BinanceRequest) -> bytes:
     """POST /api/v3/order."""
+    market = await market_named(request.context.markets, request.parameters)
+    return await _finished(service.begin_placing(request, market))
+
+
+def begin_placing_order(request: BinanceRequest) -> Begun | None:
+    """POST /api/v3/order, in two halves."""
     market = request.context.markets.by_symbol.get(request.parameters.get("symbol", ""))
-    if market is None:
-        market = await market_named(request.context.markets, request.parameters)
-    return await service.place(request, market)
+    return service.begin_placing(request, market) if market is not None else None
 
 
 async def test_order(request: BinanceRequest) -> bytes:
@@ -45,7 +51,20 @@ async def test_order(request: BinanceRequest) -> bytes:
 
 async def cancel_order(request: BinanceRequest) -> bytes:
     """DELETE /api/v3/order."""
-    return await service.cancel(request, await market_named(request.context.markets, request.parameters))
+    market = await market_named(request.context.markets, request.parameters)
+    return await _finished(service.begin_cancelling(request, market))
+
+
+def begin_cancelling_order(request: BinanceRequest) -> Begun | None:
+    """DELETE /api/v3/order, in two halves."""
+    market = request.context.markets.by_symbol.get(request.parameters.get("symbol", ""))
+    return service.begin_cancelling(request, market) if market is not None else None
+
+
+async def _finished(begun: Begun) -> bytes:
+    with contextlib.suppress(EngineError):
+        await begun.response
+    return begun.finish(begun.response)
 
 
 async def cancel_open_orders(request: BinanceRequest) -> bytes:
@@ -109,7 +128,7 @@ async def query_all_orders(request: BinanceRequest) -> bytes:
 
 
 ROUTES: Final[list[BinanceRoute]] = [
-    route("POST", "/api/v3/order", place_order, ORDER_PARAMETERS, permission="trade"),
+    route("POST", "/api/v3/order", place_order, ORDER_PARAMETERS, permission="trade", begin=begin_placing_order),
     route("GET", "/api/v3/order", query_order, ("symbol", "orderId", "origClientOrderId"), permission="read"),
     route(
         "DELETE",
@@ -117,6 +136,7 @@ ROUTES: Final[list[BinanceRoute]] = [
         cancel_order,
         ("symbol", "orderId", "origClientOrderId", "newClientOrderId", "cancelRestrictions"),
         permission="trade",
+        begin=begin_cancelling_order,
     ),
     route(
         "POST",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from rtx.api import errors
+from rtx.api import errors, idempotency
 from rtx.api.errors import ApiError
 from rtx.api.markets import Market
 from rtx.api.orders.rendering import SELF_TRADE_PREVENTIONS, SIDES, TIMES_IN_FORCE, TYPES
@@ -78,8 +78,8 @@ _UNSUPPORTED: Final = {
 Parameters = Mapping[str, str]
 
 
-def new_order(market: Market, account_id: int, parameters: Parameters, made_client_order_id: str) -> NewOrder:
-    """Read a new order; ``made_client_order_id`` stands in where the client gave none."""
+def new_order(market: Market, account_id: int, parameters: Parameters, command_id: bytes | None) -> NewOrder:
+    """Read a new order; where the client gave no id, one is made, always the same one for a ``command_id``."""
     side = _SIDES.get(mandatory_text(parameters, "side"))
     if side is None:
         raise ApiError(errors.INVALID_SIDE, "Invalid side.")
@@ -97,7 +97,7 @@ def new_order(market: Market, account_id: int, parameters: Parameters, made_clie
         _time_in_force(order_type, parameters),
         _price(market, "price", parameters, is_needed=order_type in _PRICED_TYPES),
         quantity,
-        optional_client_order_id(parameters, "newClientOrderId") or made_client_order_id,
+        optional_client_order_id(parameters, "newClientOrderId") or idempotency.client_order_id(command_id),
         quote_quantity,
         _price(market, "stopPrice", parameters, is_needed=order_type > LIMIT_MAKER),
         _self_trade_prevention(parameters),

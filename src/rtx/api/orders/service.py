@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+import asyncio
+from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -15,7 +17,7 @@ from rtx.api.orders import reading, rendering
 from rtx.api.orders.schemas import Amendment, CancelReplacement, Refusal
 from rtx.api.parameters import mandatory_text, optional_client_order_id
 from rtx.api.refusals import Action, refusal_of, rejection_of
-from rtx.api.requests import BinanceRequest
+from rtx.api.requests import Begun, BinanceRequest
 from rtx.core.commands import (
     AmendOrder,
     AnyCommand,
@@ -29,6 +31,7 @@ from rtx.core.rejections import Reason, RejectedError
 from rtx.core.validation import check_order
 from rtx.core.vocabulary import TRADING
 from rtx.link.client import CommandRejectedError, EngineError
+from rtx.link.messages import Response
 from rtx.store import orders as stored_orders
 from rtx.store import trades as stored_trades
 from rtx.store.journal import JournalStore
@@ -37,19 +40,24 @@ if TYPE_CHECKING:
     from rtx.link.client import Applied
 
 
-async def place(request: BinanceRequest, market: Market) -> bytes:
+def begin_placing(request: BinanceRequest, market: Market) -> Begun:
     """Place the order that the parameters describe."""
     parameters = request.parameters
     command_id = idempotency.command_id_of(request)
-    command = reading.new_order(market, request.account_id, parameters, idempotency.client_order_id(command_id))
+    command = reading.new_order(market, request.account_id, parameters, command_id)
     response_type = reading.response_type(command.type, parameters)
-    applied = await _submit(request, command, command_id, "order")
-    return _placed(request, market, response_type, applied)
+    return Begun(_begin(request, command, command_id), partial(_finish_placing, request, market, response_type))
+
+
+def _finish_placing(
+    request: BinanceRequest, market: Market, response_type: str, response: asyncio.Future[Response]
+) -> bytes:
+    return _placed(request, market, response_type, _conclude(request, response, "order"))
 
 
 async def check(request: BinanceRequest, market: Market) -> None:
     """Refuse what the exchange would refuse whatever the account owns; nothing is placed."""
-    command = reading.new_order(market, request.account_id, request.parameters, idempotency.client_order_id(None))
+    command = reading.new_order(market, request.account_id, request.parameters, None)
     reading.response_type(command.type, request.parameters)
     definition = MarketCreated(
         market.market_id,
@@ -73,12 +81,18 @@ async def check(request: BinanceRequest, market: Market) -> None:
         raise rejection_of(Rejected(refusal.reason, refusal.field), "order") from None
 
 
-async def cancel(request: BinanceRequest, market: Market) -> bytes:
+def begin_cancelling(request: BinanceRequest, market: Market) -> Begun:
     """Cancel one order."""
     command_id = idempotency.command_id_of(request)
     command = reading.cancel_order(market, request.account_id, request.parameters)
     cancel_id = _cancel_id(request, "newClientOrderId", command_id)
-    applied = await _submit(request, command, command_id, "cancel")
+    return Begun(_begin(request, command, command_id), partial(_finish_cancelling, request, market, cancel_id))
+
+
+def _finish_cancelling(
+    request: BinanceRequest, market: Market, cancel_id: str, response: asyncio.Future[Response]
+) -> bytes:
+    applied = _conclude(request, response, "cancel")
     order = _order_states(applied.events)[0]
     return rendering.encode(rendering.cancelled(market, order, cancel_id, applied.time_us, request.time_divisor))
 
@@ -105,7 +119,7 @@ async def cancel_replace(request: BinanceRequest, market: Market) -> bytes:
     if parameters.get("orderRateLimitExceededMode", "DO_NOTHING") not in ("DO_NOTHING", "CANCEL_ONLY"):
         raise errors.invalid_parameter("orderRateLimitExceededMode")
     command_id = idempotency.command_id_of(request)
-    order = reading.new_order(market, request.account_id, parameters, idempotency.client_order_id(command_id))
+    order = reading.new_order(market, request.account_id, parameters, command_id)
     response_type = reading.response_type(order.type, parameters)
     cancellation = reading.cancel_order(
         market,
@@ -166,12 +180,23 @@ async def _submit(request: BinanceRequest, command: AnyCommand, command_id: byte
         raise refusal_of(error, action) from None
 
 
-def _submit_raw(request: BinanceRequest, command: AnyCommand, command_id: bytes | None) -> Awaitable[Applied]:
+async def _submit_raw(request: BinanceRequest, command: AnyCommand, command_id: bytes | None) -> Applied:
+    return request.context.engine.conclude(await _begin(request, command, command_id))
+
+
+def _conclude(request: BinanceRequest, response: asyncio.Future[Response], action: Action) -> Applied:
+    try:
+        return request.context.engine.conclude(response.result())
+    except EngineError as error:
+        raise refusal_of(error, action) from None
+
+
+def _begin(request: BinanceRequest, command: AnyCommand, command_id: bytes | None) -> asyncio.Future[Response]:
     context = request.context
     timeout_s = context.settings.engine_timeout_s
     if command_id is None:
-        return context.engine.submit(command, request_id=request.request_id, timeout_s=timeout_s)
-    return context.engine.submit(
+        return context.engine.begin(command, request_id=request.request_id, timeout_s=timeout_s)
+    return context.engine.begin(
         command,
         request_id=request.request_id,
         command_id=command_id,
