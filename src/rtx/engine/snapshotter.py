@@ -17,7 +17,7 @@ from rtx.core.exchange import Exchange
 from rtx.engine.recovery import ReplayDivergedError, recover
 from rtx.observability.logging import configure_logging, get_logger
 from rtx.settings import Settings
-from rtx.store.connection import create_pool
+from rtx.store.connection import DATABASE_ERRORS, create_pool
 from rtx.store.errors import JournalCorruptError
 from rtx.store.journal import JournalStore, Snapshot
 from rtx.store.protocols import JournalBackend
@@ -25,6 +25,8 @@ from rtx.store.protocols import JournalBackend
 _log = get_logger(__name__)
 
 NICENESS: Final = 10
+
+EXIT_FAILED: Final = 1
 
 EXIT_JOURNAL: Final = 3
 """Exit code of a process that found journal and program to disagree."""
@@ -64,6 +66,9 @@ def main() -> int:
     except (JournalCorruptError, ReplayDivergedError) as error:
         _log.critical("the journal does not replay", reason=str(error))
         return EXIT_JOURNAL
+    except DATABASE_ERRORS as error:
+        _log.warning("the database cannot be read", error=f"{type(error).__name__}: {error}")
+        return EXIT_FAILED
     return 0
 
 
