@@ -79,6 +79,7 @@ WITHOUT_QUANTITY: Final = MAXIMUM_AMOUNT
 
 # The fields of a command are taken out by one call: for the compiled form each reading of an attribute is a call.
 _NewOrderFields = tuple[int, int, int, int, int, int, int, str, int, int, int]
+_astuple: Final = astuple
 _CancelOrderFields = tuple[int, int, int, str, int]
 _Match = tuple[Order, int, int]
 
@@ -193,7 +194,8 @@ class Exchange:
     # -- orders ---------------------------------------------------------------------------------------------------
 
     def _new_order(self, command: NewOrder) -> list[AnyEvent]:  # noqa: PLR0912, PLR0915 - as in _settle, for every order
-        fields: _NewOrderFields = astuple(command)
+        terms = _astuple(command)
+        fields: _NewOrderFields = terms
         (
             account_id,
             market_id,
@@ -251,6 +253,7 @@ class Exchange:
         time_us = self.time_us
         order = Order(
             order_id,
+            terms,
             account_id,
             market_id,
             side,
@@ -288,6 +291,7 @@ class Exchange:
             if open_orders is None:
                 open_orders = account.open_orders[market_id] = {}
             open_orders[client_order_id] = order
+            order.open_orders = open_orders
             return [order.state(True)]
         work = Work(order)
         self._settle(market, account, order, cast("list[_Match]", matches), work)
@@ -356,11 +360,14 @@ class Exchange:
         if open_orders is None:
             open_orders = account.open_orders[market_id] = {}
         open_orders[order.client_order_id] = order
+        order.open_orders = open_orders
 
-    def _unlist(self, account: Account, order: Order) -> None:
-        if order.order_id in self.orders:
+    def _unlist(self, order: Order) -> None:
+        open_orders = order.open_orders
+        if open_orders is not None:
             del self.orders[order.order_id]
-            del account.open_orders[order.market_id][order.client_order_id]
+            del open_orders[order.client_order_id]
+            order.open_orders = None
 
     def _hold(self, market: Market, account: Account, order: Order) -> None:
         """Reserve what the rest of an order may cost."""
@@ -429,12 +436,12 @@ class Exchange:
         elif may_rest:
             order.status = PARTIALLY_FILLED if order.executed_quantity else NEW
             self._hold(market, account, order)
-            if order.order_id not in self.orders:
+            if order.open_orders is None:
                 self.list_as_open(account, order)
             return
         else:
             order.status = EXPIRED
-        self._unlist(account, order)
+        self._unlist(order)
 
     def _conclude_quote_quantity(self, market: Market, order: Order) -> None:
         """FILLED when the money is used up: not one more lot fits. Else the book ran out, or the base to sell did."""
@@ -467,7 +474,7 @@ class Exchange:
                 self._release(market, maker, -quantity)
                 if not maker.remaining:
                     maker.status = EXPIRED_IN_MATCH
-                    self._unlist(maker_account, maker)
+                    self._unlist(maker)
                 continue
             quote = price * quantity * unit
             base = quantity * lot_size
@@ -503,7 +510,7 @@ class Exchange:
                 maker.status = PARTIALLY_FILLED
             else:
                 maker.status = EXPIRED_IN_MATCH if maker.prevented_quantity else FILLED
-                self._unlist(maker_account, maker)
+                self._unlist(maker)
             trades.append(
                 Trade(
                     market_id,
@@ -568,7 +575,7 @@ class Exchange:
     # -- cancelling and amending ----------------------------------------------------------------------------------
 
     def _cancel_order(self, command: CancelOrder) -> list[AnyEvent]:
-        fields: _CancelOrderFields = astuple(command)
+        fields: _CancelOrderFields = _astuple(command)
         account_id, market_id, order_id, client_order_id, restriction = fields
         market = self.markets.get(market_id)
         if market is None:
@@ -609,15 +616,13 @@ class Exchange:
 
     def _end(self, market: Market, order: Order, status: int) -> OrderState:
         """Take an open order out of the exchange and set its money free."""
-        account = self.accounts[order.account_id]
         self._release(market, order, order.remaining)
         if order.level is not None:
             market.book.remove(order)
         else:
             market.waiting.remove(order)
         order.status = status
-        del self.orders[order.order_id]
-        del account.open_orders[order.market_id][order.client_order_id]
+        self._unlist(order)
         return order.state(False)
 
     def _cancel_all_orders(self, command: CancelAllOrders) -> list[AnyEvent]:
@@ -671,7 +676,8 @@ class Exchange:
             raise RejectedError(Reason.AMEND_NOT_A_REDUCTION, "quantity")
         if quantity < market.minimum_quantity:
             raise RejectedError(Reason.FILTER_LOT_SIZE, "quantity")
-        open_orders = self.accounts[order.account_id].open_orders[market.market_id]
+        open_orders = order.open_orders
+        assert open_orders is not None
         new_id = command.new_client_order_id or order.client_order_id
         if new_id != order.client_order_id:
             if new_id in open_orders:

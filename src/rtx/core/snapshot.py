@@ -14,6 +14,7 @@ import msgspec
 
 from rtx.core.accounts import Account
 from rtx.core.book import BookSide
+from rtx.core.commands import NewOrder
 from rtx.core.events import MarketCreated
 from rtx.core.exchange import Exchange
 from rtx.core.market import Asset, Market
@@ -176,11 +177,8 @@ def _load_market(exchange: Exchange, state: _MarketState) -> None:
 
 def _load_order(exchange: Exchange, market: Market, fields: _AnyOrder) -> Order:
     state = dict(zip(_ORDER_FIELDS, fields, strict=True))
-    order = Order(
-        *(state[field] for field in ("order_id", "account_id", "market_id", "side", "type", "time_in_force")),
-        *(state[field] for field in ("price", "quantity", "client_order_id", "created_at_us", "working_at_us")),
-        *(state[field] for field in ("quote_quantity", "stop_price", "self_trade_prevention")),
-    )
+    terms = tuple(state[field] for field in NewOrder.__struct_fields__)
+    order = Order(state["order_id"], terms, *terms[:8], state["created_at_us"], state["working_at_us"], *terms[8:])
     for field in ("status", "remaining", "executed_quantity", "executed_quote_quantity", "prevented_quantity"):
         setattr(order, field, state[field])
     account = exchange.accounts[order.account_id]
