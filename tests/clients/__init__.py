@@ -1,0 +1,1 @@
+"""Unmodified third-party clients against a running `rtx serve`, told nothing but its address."""
