@@ -82,12 +82,6 @@ class Settings:
     snapshot_commands: int = 100_000
 
     database_pool_connections_max: int = 10
-    database_timeout_s: float = 30.0
-
-    @property
-    def advertised_engine_address(self) -> str:
-        """``host:port`` under which API workers (also those of other replicas) reach this engine."""
-        return self.engine_address or f"{self.engine_host}:{self.engine_port}"
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
@@ -345,7 +339,6 @@ _VARIABLES: Final[tuple[tuple[str, str, Callable[[str], object], object], ...]] 
     ("lease_renewal_s", "RTX_LEASE_RENEWAL_S", _seconds(0.05, 30), 1.0),
     ("snapshot_commands", "RTX_SNAPSHOT_COMMANDS", _integer(100, 100_000_000), 100_000),
     ("database_pool_connections_max", "RTX_DATABASE_POOL_CONNECTIONS_MAX", _integer(1, 100), 10),
-    ("database_timeout_s", "RTX_DATABASE_TIMEOUT_S", _seconds(0.1, 600), 30.0),
 )
 
 _NAMES: Final = frozenset(name for _, name, _, _ in _VARIABLES)

@@ -8,7 +8,7 @@ import sys
 import uvloop
 
 from rtx.api.worker import serve
-from rtx.observability.errors import configure_error_reports, flush_error_reports
+from rtx.observability.errors import configure_error_reports
 from rtx.observability.logging import configure_logging
 from rtx.settings import EXIT_CONFIGURATION, Settings, SettingsError
 from rtx.supervisor.programs import release, role
@@ -32,8 +32,6 @@ def main() -> int:
         return EXIT_FAILED
     except asyncio.CancelledError:
         return EXIT_FAILED
-    finally:
-        flush_error_reports()
     return 0
 
 

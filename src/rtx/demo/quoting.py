@@ -17,7 +17,7 @@ CANCELLATIONS_MAX = 4
 PLACEMENTS_MAX = 3
 OPENING_PLACEMENTS_MAX = 40
 ATTEMPTS_MAX = 8
-REFRESH_PROBABILITY = 0.6
+REFRESH_PROBABILITY = 0.8
 REVERSION_PER_S = 0.0004
 """How strongly the price is drawn back to where it began, so that a week later it is still a price."""
 

@@ -15,7 +15,7 @@ from rtx.observability.logging import get_logger
 
 STEP_S: Final = 0.4
 SYNCHRONISATION_INTERVAL_S: Final = 2.0
-TAKER_ORDERS_PER_S: Final = 1.6
+TAKER_ORDERS_PER_S: Final = 2.0
 TROUBLE_DELAY_S: Final = 1.0
 
 INSUFFICIENT_BALANCE: Final = "Account has insufficient balance for requested action."

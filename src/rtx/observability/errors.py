@@ -1,19 +1,25 @@
-"""Errors that nobody expected, sent to Sentry where a DSN is set, and always to the log.
+"""Errors that nobody expected, sent to Sentry where a DSN is set.
 
-Nothing of a request but its id leaves the process: an order's parameters, headers and local variables hold signatures,
-keys and balances. The library is imported only where it is used; it costs every process a tenth of a second otherwise.
+Whatever is logged with an exception at level error is reported: who logs need not know of it. Nothing of a request but
+its id leaves the process, because an order's parameters, headers and local variables hold signatures, keys and
+balances. The library is imported only where it is used; it costs every process a tenth of a second otherwise.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
 
-from rtx.observability.logging import get_logger
+from rtx.observability.logging import listen_to_errors
 
 if TYPE_CHECKING:
     from sentry_sdk.types import Event, Hint
 
-_log = get_logger("rtx.errors")
+REPORTED_FIELDS: Final = ("request_id", "logger", "process", "market", "symbol", "sequence", "epoch")
+"""Fields of a log line that go with a report; all others stay here."""
+
+_REMOVED_SECTIONS: Final = ("request", "user", "breadcrumbs", "extra", "modules")
+
 _reporting = False
 
 
@@ -21,6 +27,7 @@ def configure_error_reports(dsn: str | None, *, environment: str, release: str, 
     """Report to the Sentry project of ``dsn`` from now on; without one, errors only go to the log."""
     global _reporting  # noqa: PLW0603 - one switch a process, as Sentry's own
     _reporting = dsn is not None
+    listen_to_errors(_report if _reporting else None)
     if dsn is None:
         return
     import sentry_sdk
@@ -39,16 +46,14 @@ def configure_error_reports(dsn: str | None, *, environment: str, release: str, 
     )
 
 
-def report_error(event: str, error: BaseException, **fields: object) -> None:
-    """Log ``error`` with its traceback under ``event`` and report it; ``fields`` must hold no secret."""
-    _log.error(event, exc_info=error, **fields)
-    if not _reporting:
-        return
+def _report(event: str, error: BaseException, fields: Mapping[str, object]) -> None:
     import sentry_sdk
 
     with sentry_sdk.new_scope() as scope:
-        for name, value in fields.items():
-            scope.set_tag(name, str(value))
+        scope.set_tag("event", event)
+        for name in REPORTED_FIELDS:
+            if name in fields:
+                scope.set_tag(name, str(fields[name]))
         scope.capture_exception(error)
 
 
@@ -62,6 +67,6 @@ def flush_error_reports(timeout_s: float = 2.0) -> None:
 
 def _without_request(event: Event, _hint: Hint) -> Event | None:
     kept: Any = event
-    for section in ("request", "user", "breadcrumbs", "extra", "modules"):
+    for section in _REMOVED_SECTIONS:
         kept.pop(section, None)
     return event

@@ -34,6 +34,7 @@ def configure_logging(level: str, *, role: str, output: BinaryIO | None = None) 
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.StackInfoRenderer(),
+            _pass_error_on,
             structlog.processors.ExceptionRenderer(_render_exception),
             _Renderer(static),
         ],
@@ -49,10 +50,32 @@ def configure_logging(level: str, *, role: str, output: BinaryIO | None = None) 
         logging.getLogger(name).setLevel(max(logging.WARNING, LEVELS[level]))
 
 
+ErrorListener = Callable[[str, BaseException, Mapping[str, object]], None]
+"""Gets the event, the exception and the event's other fields of each line at level error or above."""
+
+_error_listener: ErrorListener | None = None
+
+
+def listen_to_errors(listener: ErrorListener | None) -> None:
+    """Have ``listener`` told of every logged exception, those that libraries log included."""
+    global _error_listener  # noqa: PLW0603 - one a process, as the configuration of logging itself
+    _error_listener = listener
+
+
 def get_logger(name: str) -> FilteringBoundLogger:
     """A logger for ``log.info("event in words", field=value)``; ``name`` is the module's."""
     logger: FilteringBoundLogger = structlog.get_logger(name)
     return logger
+
+
+def _pass_error_on(_logger: WrappedLogger, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Tell the listener of an exception that is logged as an error."""
+    given = event.get("exc_info")
+    if _error_listener is not None and given and method in ("error", "exception", "critical"):
+        error = given if isinstance(given, BaseException) else sys.exc_info()[1]
+        if error is not None:
+            _error_listener(str(event.get("event", "")), error, event)
+    return event
 
 
 class _Renderer:
@@ -124,6 +147,8 @@ class _LibraryHandler(logging.Handler):
             event: dict[str, Any] = {"event": record.getMessage()}
             if record.exc_info and record.exc_info[1] is not None:
                 event["exception"] = _render_exception(record.exc_info)
+                if _error_listener is not None and record.levelno >= logging.ERROR:
+                    _error_listener(event["event"], record.exc_info[1], {"logger": record.name})
             self._output.write(self._render(record, record.levelname.lower(), event))
         except Exception:  # noqa: BLE001 - a log line must never end the work it tells of
             self.handleError(record)

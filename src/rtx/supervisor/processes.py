@@ -14,11 +14,14 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from rtx.observability.errors import flush_error_reports, report_error
+from rtx.observability.errors import flush_error_reports
+from rtx.observability.logging import get_logger
 from rtx.supervisor.lifeline import end_with_parent
 from rtx.supervisor.programs import ROLE_VARIABLE, Program
 
 EXIT_CRASHED: Final = 1
+
+_log = get_logger(__name__)
 
 _RESET_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 
@@ -62,10 +65,10 @@ def fork_program(
         code = error.code if isinstance(error.code, int) else EXIT_CRASHED * (error.code is not None)
     except BaseException as error:  # noqa: BLE001 - nothing may run on into the supervisor's own code
         with contextlib.suppress(Exception):
-            report_error("process crashed", error, process=program.role)
-            flush_error_reports()
+            _log.error("process crashed", process=program.role, exc_info=error)
     finally:
         with contextlib.suppress(Exception):
+            flush_error_reports()
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(code)

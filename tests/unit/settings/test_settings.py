@@ -89,13 +89,6 @@ def test_lists_of_networks_are_read() -> None:
     assert settings.trusted_proxies == (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("::1/128"))
 
 
-def test_the_engine_is_advertised_where_it_listens_unless_told_otherwise() -> None:
-    here = Settings.from_environment({**REQUIRED, "RTX_ENGINE_PORT": "7000"})
-    assert here.advertised_engine_address == "127.0.0.1:7000"
-    there = Settings.from_environment({**REQUIRED, "RTX_ENGINE_ADDRESS": "10.1.2.3:7000"})
-    assert there.advertised_engine_address == "10.1.2.3:7000"
-
-
 def test_the_database_can_be_named_alone() -> None:
     assert database_url_from_environment({"DATABASE_URL": "postgresql://db/rtx"}) == "postgresql://db/rtx"
     with pytest.raises(SettingsError, match="DATABASE_URL"):
