@@ -178,7 +178,8 @@ def _load_market(exchange: Exchange, state: _MarketState) -> None:
 def _load_order(exchange: Exchange, market: Market, fields: _AnyOrder) -> Order:
     state = dict(zip(_ORDER_FIELDS, fields, strict=True))
     terms = tuple(state[field] for field in NewOrder.__struct_fields__)
-    order = Order(state["order_id"], terms, *terms[:8], state["created_at_us"], state["working_at_us"], *terms[8:])
+    arguments = [state["order_id"], terms, *terms[:8], state["created_at_us"], state["working_at_us"], *terms[8:]]
+    order = Order(*arguments)
     for field in ("status", "remaining", "executed_quantity", "executed_quote_quantity", "prevented_quantity"):
         setattr(order, field, state[field])
     account = exchange.accounts[order.account_id]
