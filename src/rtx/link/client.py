@@ -8,7 +8,6 @@ twice. A request gives up only when its own time is over.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -22,10 +21,11 @@ from rtx.core.events import AnyEvent, Rejected, decode_events
 from rtx.core.rejections import Reason
 from rtx.link.frames import FrameReader, FrameTooLargeError, frame
 from rtx.link.handshake import (
-    HANDSHAKE_TIMEOUT_S,
+    HANDSHAKE_FRAME_BYTES_MAX,
     Greeting,
     HandshakeError,
     Proof,
+    check_nonce,
     check_proof,
     new_nonce,
     proof,
@@ -34,6 +34,7 @@ from rtx.link.messages import (
     ANSWERED,
     APPLIED,
     CONFLICT,
+    MAXIMUM_FRAME_BYTES,
     OVERLOADED,
     PROTOCOL_VERSION,
     QUERY_BOOK,
@@ -57,8 +58,13 @@ _book_decoder = msgspec.msgpack.Decoder(BookAnswer)
 
 _NOTHING: Final = msgspec.Raw(b"\xc0")
 _SWEEP_INTERVAL_S: Final = 0.25
+_CONNECT_TIMEOUT_S: Final = 2.0
 _RECONNECT_INTERVAL_S: Final = 0.05
-_RETRY_INTERVAL_S: Final = 0.02
+_REFUSED_INTERVAL_S: Final = 1.0
+"""Between attempts while the engine does not accept the proof: somebody has to change a setting first."""
+_FIRST_RETRY_DELAY_S: Final = 0.02
+_RETRY_DELAY_MAX_S: Final = 0.2
+_REQUESTS_PER_FRAME_MAX: Final = 2_000
 
 Locate = Callable[[], Awaitable[tuple[str, int] | None]]
 """Finds host and port of the engine that leads; None when there is none at the moment."""
@@ -121,7 +127,10 @@ class _Pending:
 
 
 class EngineClient:
-    """The engine, as an API worker sees it."""
+    """The engine, as an API worker sees it.
+
+    It follows the leader: when the engine it is connected to is silent or takes nothing, it looks who leads now.
+    """
 
     def __init__(self, key: bytes, locate: Locate, *, on_connected: Callable[[], None] | None = None) -> None:
         self._key = key
@@ -132,7 +141,13 @@ class EngineClient:
         self._outbox: list[Request] = []
         self._flush_is_scheduled = False
         self._transport: asyncio.Transport | None = None
+        self._address: tuple[str, int] | None = None
+        self._frames_received = 0
+        self._unavailable: list[int] = []
+        self._retry: asyncio.TimerHandle | None = None
+        self._retry_delay_s = _FIRST_RETRY_DELAY_S
         self._tasks: list[asyncio.Task[None]] = []
+        self._is_stopped = False
         self._lost = asyncio.Event()
 
     @property
@@ -142,18 +157,21 @@ class EngineClient:
 
     def start(self) -> None:
         """Begin to connect, in the background; requests may be made at once."""
-        self._tasks = [asyncio.create_task(self._keep_connected()), asyncio.create_task(self._sweep())]
+        work = (self._keep_connected(), self._follow_leader(), self._sweep())
+        self._tasks = [asyncio.create_task(one) for one in work]
 
     async def stop(self) -> None:
-        """Close the connection; whoever still waits gets :class:`EngineTimeoutError`."""
+        """Close the connection; whoever still waits, or asks from now on, gets :class:`EngineTimeoutError`."""
+        self._is_stopped = True
         for task in self._tasks:
             task.cancel()
-        for task in self._tasks:
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._retry is not None:
+            self._retry.cancel()
         if self._transport is not None:
             self._transport.close()
-        for pending in list(self._pending.values()):
+            self._transport = None
+        for pending in self._pending.values():
             if not pending.future.done():
                 pending.future.set_exception(EngineTimeoutError())
         self._pending.clear()
@@ -249,6 +267,9 @@ class EngineClient:
         self._number = number = self._number + 1
         request = Request(number, kind, payload, command_id, request_id, may_be_known, request_hash)
         future: asyncio.Future[Response] = loop.create_future()
+        if self._is_stopped:
+            future.set_exception(EngineTimeoutError())
+            return future
         self._pending[number] = _Pending(request, future, loop.time() + timeout_s)
         self._send(request)
         return future
@@ -264,25 +285,48 @@ class EngineClient:
     def _flush(self) -> None:
         self._flush_is_scheduled = False
         requests, self._outbox = self._outbox, []
-        if self._transport is not None and requests:
-            self._transport.write(frame(_encoder.encode(requests)))
+        if self._transport is None:
+            return
+        for start in range(0, len(requests), _REQUESTS_PER_FRAME_MAX):
+            self._transport.write(frame(_encoder.encode(requests[start : start + _REQUESTS_PER_FRAME_MAX])))
 
     # -- answers --------------------------------------------------------------------------------------------------
 
     def _receive(self, payload: bytes) -> None:
+        self._frames_received += 1
         for response in _responses_decoder.decode(payload):
             if response.status == UNAVAILABLE:
-                asyncio.get_running_loop().call_later(_RETRY_INTERVAL_S, self._send_again, response.number)
+                self._send_later(response.number)
                 continue
+            self._retry_delay_s = _FIRST_RETRY_DELAY_S
             pending = self._pending.pop(response.number, None)
             if pending is not None and not pending.future.done():
                 pending.future.set_result(response)
 
+    def _send_later(self, number: int) -> None:
+        """Ask again in a while, together with all others that were sent back."""
+        self._unavailable.append(number)
+        if self._retry is None:
+            self._retry = asyncio.get_running_loop().call_later(self._retry_delay_s, self._send_unavailable)
+            self._retry_delay_s = min(self._retry_delay_s * 1.5, _RETRY_DELAY_MAX_S)
+
+    def _send_unavailable(self) -> None:
+        self._retry = None
+        numbers, self._unavailable = self._unavailable, []
+        for number in dict.fromkeys(numbers):
+            self._send_again(number)
+
     def _send_again(self, number: int) -> None:
         pending = self._pending.get(number)
-        if pending is not None:
+        if pending is None:
+            return
+        if pending.future.done():
+            # Its caller was cancelled: it may have been done, and nobody wants it done now.
+            del self._pending[number]
+            return
+        if pending.request.kind == SUBMIT:
             pending.request = msgspec.structs.replace(pending.request, may_be_known=True)
-            self._send(pending.request)
+        self._send(pending.request)
 
     async def _sweep(self) -> None:
         """End the requests whose time is over."""
@@ -296,36 +340,66 @@ class EngineClient:
                 if not future.done():
                     future.set_exception(EngineTimeoutError())
 
+    async def _follow_leader(self) -> None:
+        """Leave an engine that is silent, or sends everything back, when another one leads.
+
+        A process that was stopped or cut off keeps its connections: nothing else would tell.
+        """
+        frames_before = -1
+        while True:
+            await asyncio.sleep(_SWEEP_INTERVAL_S)
+            if self._transport is None or not self._pending:
+                frames_before = -1
+                continue
+            is_silent, frames_before = self._frames_received == frames_before, self._frames_received
+            if not is_silent and not self._unavailable:
+                continue
+            address = await self._find_leader()
+            if address is not None and address != self._address and self._transport is not None:
+                _log.info("link_moves", reason="another engine leads")
+                self._transport.abort()
+
+    async def _find_leader(self) -> tuple[str, int] | None:
+        try:
+            return await self._locate()
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is tried again
+            _log.warning("leader_not_found", error=repr(error))
+            return None
+
     # -- connection -----------------------------------------------------------------------------------------------
 
     async def _keep_connected(self) -> None:
         while True:
             try:
                 await self._connect()
-            except (OSError, TimeoutError, HandshakeError) as error:
-                if isinstance(error, HandshakeError):
-                    _log.error("link_refused", reason=str(error))
+            except (OSError, TimeoutError):
                 await asyncio.sleep(_RECONNECT_INTERVAL_S)
+                continue
+            except Exception as error:  # noqa: BLE001 - a worker that gave up would never answer again
+                _log.error("link_refused", reason=f"{type(error).__name__}: {error}")
+                await asyncio.sleep(_REFUSED_INTERVAL_S)
                 continue
             await self._lost.wait()
 
     async def _connect(self) -> None:
-        address = await self._locate()
+        address = await self._find_leader()
         if address is None:
             raise OSError("no engine leads")
         loop = asyncio.get_running_loop()
-        async with asyncio.timeout(HANDSHAKE_TIMEOUT_S):
+        async with asyncio.timeout(_CONNECT_TIMEOUT_S):
             transport, protocol = await loop.create_connection(lambda: _ClientConnection(self, self._key), *address)
             try:
                 await protocol.ready
                 if transport.is_closing():
                     raise ConnectionResetError("the engine closed the connection")
             except BaseException:
-                transport.close()
+                transport.abort()
                 raise
         self._lost.clear()
         self._transport = transport
+        self._address = address
         self._outbox = []
+        self._unavailable = []
         for number in list(self._pending):
             self._send_again(number)
         if self._on_connected is not None:
@@ -348,7 +422,7 @@ class _ClientConnection(asyncio.Protocol):
     def __init__(self, client: EngineClient, key: bytes) -> None:
         self._client = client
         self._key = key
-        self._reader = FrameReader()
+        self._reader = FrameReader(HANDSHAKE_FRAME_BYTES_MAX)
         self._nonce = new_nonce()
         self._engine_nonce = b""
         self._transport: asyncio.Transport | None = None
@@ -359,7 +433,10 @@ class _ClientConnection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         if not self.ready.done():
-            self.ready.set_exception(ConnectionResetError("the engine closed the connection"))
+            closed: Exception = ConnectionResetError("the engine closed the connection")
+            if self._engine_nonce:
+                closed = HandshakeError("the engine did not accept this worker (is JWT_SECRET the same everywhere?)")
+            self.ready.set_exception(closed)
         self._client.connection_lost(self._transport)
 
     def data_received(self, data: bytes) -> None:
@@ -373,16 +450,18 @@ class _ClientConnection(asyncio.Protocol):
             if not self.ready.done():
                 self.ready.set_exception(HandshakeError(str(error)))
             assert self._transport is not None
-            self._transport.close()
+            self._transport.abort()
 
     def _prove(self, payload: bytes) -> None:
         assert self._transport is not None
         if not self._engine_nonce:
             greeting = _greeting_decoder.decode(payload)
+            check_nonce(greeting.nonce)
             self._engine_nonce = greeting.nonce
             mac = proof(self._key, b"worker", greeting.nonce, self._nonce)
             self._transport.write(frame(_encoder.encode(Proof(PROTOCOL_VERSION, self._nonce, mac))))
             return
         received = _proof_decoder.decode(payload)
         check_proof(self._key, b"engine", self._engine_nonce, self._nonce, received)
+        self._reader.maximum_bytes = MAXIMUM_FRAME_BYTES
         self.ready.set_result(None)

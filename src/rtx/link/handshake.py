@@ -20,6 +20,8 @@ from rtx.link.messages import PROTOCOL_VERSION
 NONCE_BYTES: Final = 32
 OLDEST_PROTOCOL_VERSION: Final = max(1, PROTOCOL_VERSION - 1)
 HANDSHAKE_TIMEOUT_S: Final = 5.0
+HANDSHAKE_FRAME_BYTES_MAX: Final = 1_024
+"""Nobody who has not proved anything gets to fill the memory."""
 
 
 class HandshakeError(Exception):
@@ -53,6 +55,12 @@ def new_nonce() -> bytes:
 def proof(key: bytes, role: bytes, engine_nonce: bytes, worker_nonce: bytes) -> bytes:
     """What ``role`` (b"engine" or b"worker") sends to show that it has the key."""
     return hmac.digest(key, role + engine_nonce + worker_nonce, "sha256")
+
+
+def check_nonce(nonce: bytes) -> None:
+    """Raise :class:`HandshakeError` unless the other end's nonce has the length that it must have."""
+    if len(nonce) != NONCE_BYTES:
+        raise HandshakeError(f"the other end sent a nonce of {len(nonce)} bytes")
 
 
 def check_proof(key: bytes, role: bytes, engine_nonce: bytes, worker_nonce: bytes, received: Proof) -> None:
