@@ -2,7 +2,8 @@
 
 A kept key is thrown away when PostgreSQL notifies of a change to it, after a time to live, and all of them when the
 connection that brings the notifications breaks; while there is none, nothing is kept. So a revoked key stops working
-at once everywhere, and at the latest after the time to live.
+at once everywhere, and at the latest after the time to live. Only while the database is away, where nobody could revoke
+a key, do those go on that were kept when it went: orders then wait for it instead of failing.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from rtx.api.context import Network
+from rtx.store.connection import CONNECTION_ERRORS
 
 _MAXIMUM_KEYS: Final = 100_000
 
@@ -56,16 +58,11 @@ class ApiKeyCache:
         self._is_listening = False
         self._generation = 0
         self._kept: dict[str, tuple[ApiKey, float]] = {}
+        self._kept_before: dict[str, tuple[ApiKey, float]] = {}
 
     def kept(self, api_key: str) -> ApiKey | None:
         """Give the key if it is at hand."""
-        entry = self._kept.get(api_key)
-        if entry is None:
-            return None
-        if self._clock_s() < entry[1]:
-            return entry[0]
-        del self._kept[api_key]
-        return None
+        return self._unexpired(self._kept, api_key)
 
     async def find(self, api_key: str) -> ApiKey | None:
         """Give the key, or None when there is none or its owner is disabled."""
@@ -73,7 +70,15 @@ class ApiKeyCache:
         if kept is not None:
             return kept
         generation = self._generation
-        found = await self._load(api_key)
+        try:
+            found = await self._load(api_key)
+        except CONNECTION_ERRORS:
+            kept_before = self._unexpired(self._kept_before, api_key)
+            if kept_before is None:
+                raise
+            return kept_before
+        if found is None:
+            self._kept_before.pop(api_key, None)
         if found is not None and self._is_listening and generation == self._generation:
             if len(self._kept) >= _MAXIMUM_KEYS:
                 self._kept.clear()
@@ -83,20 +88,29 @@ class ApiKeyCache:
     def listening(self) -> None:
         """Notifications arrive from now on."""
         self._is_listening = True
+        self._kept_before.clear()
 
     def deaf(self) -> None:
-        """Notifications may have been missed: forget everything."""
+        """Notifications may have been missed: keep nothing, but know what was kept for when the database is away."""
         self._is_listening = False
-        self._forget_all()
+        self._generation += 1
+        self._kept_before.update(self._kept)
+        self._kept.clear()
 
     def changed(self, api_key: str) -> None:
         """A key changed ("" : any may have)."""
-        if not api_key:
-            self._forget_all()
-            return
         self._generation += 1
-        self._kept.pop(api_key, None)
+        for keys in (self._kept, self._kept_before):
+            if api_key:
+                keys.pop(api_key, None)
+            else:
+                keys.clear()
 
-    def _forget_all(self) -> None:
-        self._generation += 1
-        self._kept.clear()
+    def _unexpired(self, keys: dict[str, tuple[ApiKey, float]], api_key: str) -> ApiKey | None:
+        entry = keys.get(api_key)
+        if entry is None:
+            return None
+        if self._clock_s() < entry[1]:
+            return entry[0]
+        del keys[api_key]
+        return None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+import pytest
+
 from rtx.api.api_key_cache import ApiKey, ApiKeyCache
 
 
@@ -15,12 +17,15 @@ class Store:
         self.keys = {"a": ApiKey(1001, b"secret", frozenset({"read"}), ())}
         self.reads = 0
         self.now_s = 0.0
+        self.is_away = False
         self.may_answer = asyncio.Event()
         self.may_answer.set()
         self.cache = ApiKeyCache(self.load, lambda: self.now_s, ttl_s=60.0)
 
     async def load(self, api_key: str) -> ApiKey | None:
         self.reads += 1
+        if self.is_away:
+            raise ConnectionRefusedError
         found = self.keys.get(api_key)
         await self.may_answer.wait()
         return found
@@ -86,3 +91,37 @@ async def test_an_unknown_key_is_looked_for_every_time() -> None:
     assert await store.cache.find("b") is None
     store.keys["b"] = store.keys["a"]
     assert await store.cache.find("b") is not None
+
+
+async def test_keys_in_use_go_on_while_the_database_is_away_but_not_beyond_their_time() -> None:
+    store = Store()
+    store.cache.listening()
+    known = await store.cache.find("a")
+    store.is_away = True
+    store.cache.deaf()
+    assert await store.cache.find("a") is known
+    with pytest.raises(ConnectionRefusedError):
+        await store.cache.find("b")
+    store.now_s += 61
+    with pytest.raises(ConnectionRefusedError):
+        await store.cache.find("a")
+
+
+async def test_a_database_that_is_there_has_the_last_word_on_a_key() -> None:
+    store = Store()
+    store.cache.listening()
+    key = await store.cache.find("a")
+    store.cache.deaf()
+    del store.keys["a"]
+    assert await store.cache.find("a") is None
+    store.is_away = True
+    with pytest.raises(ConnectionRefusedError):
+        await store.cache.find("a")
+    assert key is not None
+    store.is_away, store.keys["a"] = False, key
+    store.cache.listening()
+    await store.cache.find("a")
+    deaf_for_a_moment(store.cache)
+    store.is_away = True
+    with pytest.raises(ConnectionRefusedError):
+        await store.cache.find("a")
