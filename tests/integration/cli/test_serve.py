@@ -1,6 +1,7 @@
 """`rtx serve` and the commands round it, on servers that the environment names."""
 
 import signal
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,9 +72,8 @@ def test_a_backend_serves_until_told_to_stop(backend: Program, tmp_path: Path) -
     assert run("health-check", "--url", api, "--live").returncode == 0
     with urllib.request.urlopen(f"{api}/version") as response:
         assert response.status == 200
-    with urllib.request.urlopen(f"http://127.0.0.1:{state.metrics_port}/metrics") as response:
-        metrics = response.read().decode()
-    assert 'rtx_http_requests_total{method="GET",route="/version",status="200"} 1.0' in metrics
+    # Workers write down what they counted now and then.
+    wait_for_metric(state.metrics_port, 'rtx_http_requests_total{method="GET",route="/version",status="200"} 1.0')
     with pytest.raises(urllib.error.HTTPError, match="404"):
         urllib.request.urlopen(f"http://127.0.0.1:{state.metrics_port}/")
 
@@ -81,6 +81,18 @@ def test_a_backend_serves_until_told_to_stop(backend: Program, tmp_path: Path) -
     assert backend.read_to_end() == 0
     assert "engine stopped" in backend.text
     assert run("health-check", "--url", api).returncode == 1
+
+
+def wait_for_metric(port: int, line: str) -> None:
+    deadline_s = time.monotonic() + 30
+    metrics = ""
+    while time.monotonic() < deadline_s:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as response:
+            metrics = response.read().decode()
+        if line in metrics.splitlines():
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"{line} is not in\n{metrics}")
 
 
 def test_migrations_go_up_and_down_and_say_where_they_stand(variables: dict[str, str]) -> None:
