@@ -42,7 +42,10 @@ async def backend(
     """`rtx serve` on an empty exchange, ready to serve."""
     mortal_postgresql.start()
     mortal_valkey.start()
-    database_url = _create_database(mortal_postgresql.database_url)
+    name = f"faults_{next(_numbers)}"
+    server_url = mortal_postgresql.database_url
+    _execute(server_url, sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    database_url = urlsplit(server_url)._replace(path=f"/{name}").geturl()
     migrate.upgrade(database_url)
     operator = Operator("operator@example.com", "the password of the operator in the tests")
     pool = await create_pool(database_url, application_name="rtx-test", maximum_size=1)
@@ -51,6 +54,8 @@ async def backend(
     process = ServeProcess(tmp_path, database_url, mortal_valkey.redis_url, operator)
     async with running(process):
         yield process
+    # After a hard stop PostgreSQL looks at every file that it has: the next test is not to wait for this one's.
+    _execute(server_url, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 @pytest.fixture
@@ -61,8 +66,6 @@ async def dev_backend(tmp_path: Path) -> AsyncIterator[DevProcess]:
         yield process
 
 
-def _create_database(server_url: str) -> str:
-    name = f"faults_{next(_numbers)}"
+def _execute(server_url: str, statement: sql.Composed) -> None:
     with psycopg.connect(server_url, autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-    return urlsplit(server_url)._replace(path=f"/{name}").geturl()
+        connection.execute(statement)
