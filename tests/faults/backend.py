@@ -155,6 +155,10 @@ class ServeProcess(BackendProcess):
         self._redis_url = redis_url
         self._operator = operator
 
+    def twin(self, directory: Path) -> ServeProcess:
+        """Another backend on the same servers."""
+        return ServeProcess(directory, self._database_url, self._redis_url, self._operator)
+
     @property
     def operator(self) -> Operator:
         return self._operator

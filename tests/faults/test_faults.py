@@ -9,7 +9,7 @@ import signal
 from typing import Final
 
 import pytest
-from tests.faults.backend import BackendProcess, DevProcess, ServeProcess
+from tests.faults.backend import BackendProcess, DevProcess, ServeProcess, running
 from tests.faults.book_follower import BookFollower
 from tests.faults.load import Load, trading
 from tests.faults.venue import MARKETS, Venue, open_venue, read_book
@@ -50,7 +50,7 @@ async def test_engine_killed_three_times(backend: ServeProcess, capsys: pytest.C
         await load.more(STRETCH)
         for _ in range(3):
             os.kill(backend.process_id("engine"), signal.SIGKILL)
-            await load.more(STRETCH)
+            await load.more(2 * STRETCH)
     await _judge("engine killed", venue, load, backend, capsys)
     assert not load.errors
 
@@ -129,3 +129,23 @@ async def test_ended_in_order_and_started_again(backend: ServeProcess, capsys: p
         await load.more(STRETCH)
     verdict = await _judge("ended by SIGTERM", venue, load, backend, capsys)
     assert verdict.untold == []
+
+
+async def test_an_engine_that_stood_still_is_followed_by_another(
+    backend: ServeProcess, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    venue = await open_venue(backend.port, backend.operator)
+    other = backend.twin(tmp_path_factory.mktemp("twin"))
+    async with trading(venue) as load:
+        await load.more(STRETCH)
+        engine = backend.process_id("engine")
+        os.kill(engine, signal.SIGSTOP)
+        try:
+            # It is ready when its engine leads, and that can only be when the lease of the first ran out.
+            async with running(other):
+                os.kill(engine, signal.SIGCONT)
+                await load.more(2 * STRETCH)
+        finally:
+            os.kill(engine, signal.SIGCONT)
+        await load.more(STRETCH)
+    await _judge("engine stood still", venue, load, backend, capsys)
