@@ -25,6 +25,9 @@ _STATUS_LINES: Final = {
     for status in http.HTTPStatus
 }
 
+LINGER_S: Final = 0.5
+"""How long a connection without a request stays open when the worker ends: a request may be on its way."""
+
 
 class _OrderCycle:
     """One request on its way; it has what uvicorn's protocol looks at in its own ``RequestResponseCycle``."""
@@ -98,18 +101,29 @@ class OrderEntryProtocol(HttpToolsProtocol):
         self._begin = application.begin
         self._routes = application.routes_in_halves
         self._body_bytes_max = application.body_bytes_max
+        self._is_ending = False
+
+    def shutdown(self) -> None:
+        """Close after the next answer, or after a while without a request.
+
+        A client whose request crosses with the end would otherwise never know what became of it.
+        """
+        self._is_ending = True
+        if self._is_idle():
+            self.loop.call_later(LINGER_S, self._close_if_idle)
+        else:
+            self.cycle.keep_alive = False
 
     def on_headers_complete(self) -> None:
         """Choose the way for a request whose head has arrived."""
-        earlier = cast("RequestResponseCycle | _OrderCycle | None", self.cycle)
-        if earlier is None or earlier.response_complete:
+        if self._is_idle():
             path, _, query = self.url.partition(b"?")
             route = self._routes.get((self.parser.get_method(), path))
             if route is not None and self._is_plain():
-                cycle = _OrderCycle(self, route, query, keep_alive=self.parser.should_keep_alive())
-                self.cycle = cast("RequestResponseCycle", cycle)
+                keep_alive = self.parser.should_keep_alive() and not self._is_ending
+                self.cycle = cast("RequestResponseCycle", _OrderCycle(self, route, query, keep_alive=keep_alive))
                 return
-        super().on_headers_complete()
+        self._begin_the_long_way()
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of a body."""
@@ -140,10 +154,23 @@ class OrderEntryProtocol(HttpToolsProtocol):
             and self.limit_concurrency is None
         )
 
+    def _begin_the_long_way(self) -> None:
+        super().on_headers_complete()
+        if self._is_ending and not self._is_idle():
+            self.cycle.keep_alive = False
+
+    def _is_idle(self) -> bool:
+        cycle = cast("RequestResponseCycle | _OrderCycle | None", self.cycle)
+        return cycle is None or cycle.response_complete
+
+    def _close_if_idle(self) -> None:
+        if self._is_idle() and not self.transport.is_closing():
+            self.transport.close()
+
     def _take_the_long_way(self, cycle: _OrderCycle) -> None:
         """Hand a request over to ASGI, with as much of its body as there is."""
         self.cycle = cast("RequestResponseCycle", None)
-        super().on_headers_complete()
+        self._begin_the_long_way()
         self.cycle.body += cycle.body
         self.cycle.more_body = cycle.more_body
         self.cycle.message_event.set()
