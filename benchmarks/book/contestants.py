@@ -29,14 +29,19 @@ class Contestant(Protocol):
 
     ``report`` says what it tells of its trades while it is timed. ``replay`` is called twice, first with the opening
     and then, timed, with the operations of an :class:`~benchmarks.book.flow.OrderFlow`; what the book reports it must
-    collect as it comes. ``fills`` and ``resting`` are asked afterwards, off the clock, and may give None where the book
-    cannot tell; what they give is compared with the flow's own.
+    collect as it comes. ``prepare`` is called before each, off the clock: it adds what the flow has not and a caller of
+    this book would have, and builds nothing of the book's own. ``fills`` and ``resting`` are asked afterwards, off the
+    clock, and may give None where the book cannot tell; what they give is compared with the flow's own.
     """
 
     name: str
     report: FillReport
 
-    def replay(self, operations: Sequence[Operation]) -> None:
+    def prepare(self, operations: Sequence[Operation]) -> Sequence[Any]:
+        """What ``replay`` takes; the operations as they are unless a book needs more."""
+        return operations
+
+    def replay(self, operations: Sequence[Any]) -> None:
         """Apply the operations in order."""
 
     def fills(self) -> Sequence[Fill] | None:
@@ -49,7 +54,7 @@ class Contestant(Protocol):
 ContestantFactory = type[Contestant]
 
 
-class OrderlyChaos:
+class OrderlyChaos(Contestant):
     """`orderly-chaos` (C++ behind ctypes), with its trade callback: it reports every fill."""
 
     report = FillReport.EVERY_FILL
@@ -95,7 +100,7 @@ class OrderlyChaosWithoutCallback(OrderlyChaos):
         return None
 
 
-class LimitOrderBook:
+class LimitOrderBook(Contestant):
     """`limit-order-book` (C++ behind ctypes): it reports nothing about trades."""
 
     report = FillReport.NOTHING
@@ -125,7 +130,7 @@ class LimitOrderBook:
         return RestingTotals(book.count_buy(), book.count_sell(), book.volume_buy(), book.volume_sell())
 
 
-class PyOrderBook:
+class PyOrderBook(Contestant):
     """`pyorderbook` (pure Python): every match gives a blotter with its trades.
 
     It names orders by its own random ids and takes the order itself to cancel, so the adapter keeps the orders by

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
 import rtx.core.book
-from benchmarks.book.contestants import ContestantFactory, FillReport
+from benchmarks.book.contestants import Contestant, ContestantFactory, FillReport
 from benchmarks.book.flow import ADD, BUY, SELL, Fill, Operation, RestingTotals
 from rtx.core.book import Book, BookOrder
 from rtx.core.commands import (
@@ -33,6 +33,9 @@ TIME_US: Final = 1_700_000_000_000_000
 MARKET_ID: Final = 1
 QUOTE_PER_TICK_LOT: Final = 1
 
+OwnedOperation: TypeAlias = tuple[int, int, str, int, int, int, int]
+"""(ADD or CANCEL, account id, client order id, order id, BUY or SELL, price in ticks, quantity in lots)."""
+
 
 def _totals(orders: Sequence[BookOrder]) -> RestingTotals:
     buys = [order.remaining for order in orders if order.side == BUY]
@@ -40,7 +43,7 @@ def _totals(orders: Sequence[BookOrder]) -> RestingTotals:
     return RestingTotals(len(buys), len(sells), sum(buys), sum(sells))
 
 
-class RtxBook:
+class RtxBook(Contestant):
     """The order book alone: match, then rest what is left. Which order has which id is its caller's to know."""
 
     report = FillReport.EVERY_FILL
@@ -55,12 +58,13 @@ class RtxBook:
         """Apply the operations in order."""
         book, orders, fills = self._book, self._orders, self._fills
         place, remove = book.place, book.remove
+        account_id, quote_per_tick_lot = FIRST_USER_ACCOUNT_ID, QUOTE_PER_TICK_LOT
         for kind, order_id, side, price, quantity in operations:
             if kind != ADD:
                 remove(orders.pop(order_id))
                 continue
-            order = BookOrder(order_id, FIRST_USER_ACCOUNT_ID, side, price, quantity)
-            matches = place(order, QUOTE_PER_TICK_LOT)
+            order = BookOrder(order_id, account_id, side, price, quantity)
+            matches = place(order, quote_per_tick_lot)
             if matches is not None:
                 for maker, maker_price, traded in matches:
                     fills.append((order_id, maker.order_id, maker_price, traded))
@@ -79,10 +83,11 @@ class RtxBook:
         return _totals([order for order in self._orders.values() if order.level is not None])
 
 
-class RtxExchange:
+class RtxExchange(Contestant):
     """The whole state machine: accounts, balances, fees, filters, ledger; commands in, events out.
 
-    Its order ids are the flow's, because both count from 1. Commands are built on the clock.
+    Its order ids are the flow's, because both count from 1. Accounts and client order ids, of which a book knows
+    nothing, are dealt out off the clock; commands are built on it.
     """
 
     report = FillReport.EVERY_FILL
@@ -102,15 +107,22 @@ class RtxExchange:
             for asset_id in (base_asset_id, quote_asset_id):
                 apply(Deposit(account_id, asset_id, FUNDING, f"{account_id}-{asset_id}"), TIME_US)
 
-    def replay(self, operations: Sequence[Operation]) -> None:
+    def prepare(self, operations: Sequence[Operation]) -> Sequence[OwnedOperation]:
+        """The operations, each with its account and its client order id."""
+        return [
+            (kind, FIRST_USER_ACCOUNT_ID + order_id % ACCOUNTS, str(order_id), order_id, side, price, quantity)
+            for kind, order_id, side, price, quantity in operations
+        ]
+
+    def replay(self, operations: Sequence[OwnedOperation]) -> None:
         """Apply the operations in order, in batches."""
         exchange, keep = self._exchange, self._with_trades.append
         apply = exchange.apply
         for start in range(0, len(operations), BATCH_OPERATIONS):
-            for kind, order_id, side, price, quantity in operations[start : start + BATCH_OPERATIONS]:
-                account_id = FIRST_USER_ACCOUNT_ID + order_id % ACCOUNTS
+            batch = operations[start : start + BATCH_OPERATIONS]
+            for kind, account_id, client_order_id, order_id, side, price, quantity in batch:
                 if kind == ADD:
-                    command = NewOrder(account_id, MARKET_ID, side, LIMIT, GTC, price, quantity, str(order_id))
+                    command = NewOrder(account_id, MARKET_ID, side, LIMIT, GTC, price, quantity, client_order_id)
                     events = apply(command, TIME_US)
                     if type(events[0]) is Trade:
                         keep(events)

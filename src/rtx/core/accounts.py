@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rtx.core.vocabulary import PassedOn
+
 if TYPE_CHECKING:
     from rtx.core.orders import Order
 
@@ -16,9 +18,9 @@ class Balance:
 
     __slots__ = ("account_id", "asset_id", "available", "changed", "held")
 
-    def __init__(self, account_id: int, asset_id: int, available: int = 0, held: int = 0) -> None:
-        self.account_id = account_id
-        self.asset_id = asset_id
+    def __init__(self, account_id: PassedOn, asset_id: PassedOn, available: int = 0, held: int = 0) -> None:
+        self.account_id: PassedOn = account_id
+        self.asset_id: PassedOn = asset_id
         self.available = available
         self.held = held
         self.changed = False

@@ -21,6 +21,7 @@ from rtx.core.vocabulary import (
     MAXIMUM_AMOUNT,
     NEW,
     STP_NONE,
+    PassedOn,
 )
 
 UNLIMITED_BUDGET: Final = -1
@@ -52,8 +53,8 @@ class BookOrder:
         "status",
     )
 
-    def __init__(self, order_id: int, account_id: int, side: int, price: int, quantity: int) -> None:
-        self.order_id = order_id
+    def __init__(self, order_id: PassedOn, account_id: int, side: int, price: int, quantity: int) -> None:
+        self.order_id: PassedOn = order_id
         self.account_id = account_id
         self.side = side
         self.status = NEW

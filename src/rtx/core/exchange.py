@@ -72,6 +72,7 @@ from rtx.core.vocabulary import (
     TRADING,
     CancelRestriction,
     MarketStatus,
+    PassedOn,
 )
 
 WITHOUT_QUANTITY: Final = MAXIMUM_AMOUNT
@@ -80,7 +81,7 @@ WITHOUT_QUANTITY: Final = MAXIMUM_AMOUNT
 # The fields of a command are taken out by one call: for the compiled form each reading of an attribute is a call.
 _NewOrderFields = tuple[int, int, int, int, int, int, int, str, int, int, int]
 _astuple: Final = astuple
-_CancelOrderFields = tuple[int, int, int, str, int]
+_CancelOrderFields = tuple[int, int, PassedOn, str, int]
 _Match = tuple[Order, int, int]
 
 
@@ -214,7 +215,7 @@ class Exchange:
             raise RejectedError(Reason.UNKNOWN_MARKET, "market_id")
         if market.status != TRADING:
             raise RejectedError(Reason.MARKET_CLOSED)
-        account = self.accounts.get(account_id)
+        account = self.accounts.get(terms[0])
         if account is None:
             account = Account(account_id)
         open_orders = account.open_orders.get(market_id)
@@ -248,9 +249,9 @@ class Exchange:
                 amount = quantity * market.lot_size
             if balance is None or balance.available < amount:
                 raise RejectedError(Reason.INSUFFICIENT_BALANCE)
-        order_id = self.next_order_id
-        self.next_order_id = order_id + 1
-        time_us = self.time_us
+        order_id: PassedOn = self.next_order_id
+        self.next_order_id += 1
+        time_us: PassedOn = self.time_us
         order = Order(
             order_id,
             terms,
@@ -595,7 +596,7 @@ class Exchange:
         if market.status not in (TRADING, CANCEL_ONLY):
             raise RejectedError(Reason.MARKET_CLOSED)
 
-    def _find_open(self, market: Market, account_id: int, order_id: int, client_order_id: str) -> Order:
+    def _find_open(self, market: Market, account_id: int, order_id: PassedOn, client_order_id: str) -> Order:
         """An open order of this account in this market; by both names when both are given."""
         order = None
         if order_id:

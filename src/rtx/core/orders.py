@@ -7,7 +7,7 @@ from typing import Any, Final
 from rtx.core.accounts import Balance
 from rtx.core.book import BookOrder
 from rtx.core.events import OrderState
-from rtx.core.vocabulary import NEW
+from rtx.core.vocabulary import NEW, PassedOn
 
 # For the compiled form a final name of its own module is nearer than an imported one.
 _OrderState: Final = OrderState
@@ -40,7 +40,7 @@ class Order(BookOrder):
 
     def __init__(  # noqa: PLR0917 - once for every order, and keywords cost time
         self,
-        order_id: int,
+        order_id: PassedOn,
         terms: tuple[Any, ...],
         account_id: int,
         market_id: int,
@@ -50,8 +50,8 @@ class Order(BookOrder):
         price: int,
         quantity: int,
         client_order_id: str,
-        created_at_us: int,
-        working_at_us: int,
+        created_at_us: PassedOn,
+        working_at_us: PassedOn,
         quote_quantity: int,
         stop_price: int,
         self_trade_prevention: int,
@@ -71,8 +71,8 @@ class Order(BookOrder):
         self.executed_quantity = 0
         self.executed_quote_quantity = 0
         self.client_order_id = client_order_id
-        self.created_at_us = created_at_us
-        self.working_at_us = working_at_us
+        self.created_at_us: PassedOn = created_at_us
+        self.working_at_us: PassedOn = working_at_us
         self.quote_quantity = quote_quantity
         self.stop_price = stop_price
         self.self_trade_prevention = self_trade_prevention

@@ -8,7 +8,10 @@ Numbers are written into the journal, so a number never changes its meaning and 
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Final
+from typing import Any, Final, TypeAlias
+
+PassedOn: TypeAlias = Any
+"""An integer that the core hands on and does not count with: in the compiled form it then stays the object it is."""
 
 
 class Side(IntEnum):
