@@ -20,7 +20,6 @@ from tests.faults.exchange_client import HttpConnection, NoAnswerError, NotSentE
 from tests.faults.venue import Operator
 
 from rtx.supervisor.backend import BackendState, read_state
-from rtx.supervisor.lifeline import end_with_parent
 
 START_TIMEOUT_S: Final = 60.0
 END_TIMEOUT_S: Final = 40.0
@@ -28,6 +27,14 @@ POLL_INTERVAL_S: Final = 0.02
 API_WORKERS: Final = 2
 SNAPSHOT_COMMANDS: Final = 400
 """So few that snapshots are made, and recovered from, while the faults happen."""
+
+_LAUNCH: Final = """
+import os, signal, sys
+from rtx.supervisor.lifeline import end_with_parent
+end_with_parent(int(sys.argv[1]), how=signal.SIGTERM)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+"""Becomes the program that the second argument names, to end when the process of the first does."""
 
 
 class BackendProcess(ABC):
@@ -80,15 +87,14 @@ class BackendProcess(ABC):
     def start(self) -> None:
         """Start it, to end with this process however that ends; returns at once."""
         self.state_file.unlink(missing_ok=True)
-        parent_id = os.getpid()
+        program = str(Path(sys.executable).with_name("rtx"))
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [str(Path(sys.executable).with_name("rtx")), *self.command()],
+                [sys.executable, "-c", _LAUNCH, str(os.getpid()), program, *self.command()],
                 env={**os.environ, **self.environment(), "RTX_SNAPSHOT_COMMANDS": str(SNAPSHOT_COMMANDS)},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                preexec_fn=lambda: end_with_parent(parent_id, how=signal.SIGTERM),  # noqa: PLW1509 - one thread here
             )
 
     async def ready(self) -> None:
