@@ -89,6 +89,10 @@ class Engine(Protocol):
         """Read the hash of the whole state and the journal position it holds at."""
         ...
 
+    async def position(self, *, timeout_s: float = 10.0) -> int:
+        """Read the journal position, which an engine tells only while it leads."""
+        ...
+
     @property
     def is_connected(self) -> bool:
         """Whether the engine can be reached at this moment."""

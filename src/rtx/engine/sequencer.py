@@ -33,6 +33,7 @@ from rtx.link.messages import (
     FAULTED,
     OVERLOADED,
     QUERY_BOOK,
+    QUERY_POSITION,
     QUERY_STATE_HASH,
     REJECTED,
     SUBMIT,
@@ -396,6 +397,8 @@ class Sequencer:
 
     def _query(self, request: Request) -> bytes:
         exchange = self._exchange
+        if request.kind == QUERY_POSITION:
+            return bytes(NOTHING)
         if request.kind == QUERY_STATE_HASH:
             return _encoder.encode(snapshot.state_hash(exchange))
         if request.kind != QUERY_BOOK:

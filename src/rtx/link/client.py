@@ -38,6 +38,7 @@ from rtx.link.messages import (
     OVERLOADED,
     PROTOCOL_VERSION,
     QUERY_BOOK,
+    QUERY_POSITION,
     QUERY_STATE_HASH,
     REJECTED,
     SUBMIT,
@@ -245,6 +246,13 @@ class EngineClient:
         if response.status != ANSWERED:
             raise self._error(response)
         return response.sequence, msgspec.msgpack.decode(response.payload, type=bytes)
+
+    async def position(self, *, timeout_s: float = 10.0) -> int:
+        """The journal position; that it is answered shows that the engine leads."""
+        response = await self._request(QUERY_POSITION, _NOTHING, timeout_s)
+        if response.status != ANSWERED:
+            raise self._error(response)
+        return response.sequence
 
     def _error(self, response: Response) -> EngineError:
         if response.status == REJECTED:

@@ -25,6 +25,9 @@ QUERY_BOOK: Final = 1
 QUERY_STATE_HASH: Final = 2
 """The hash of the whole state as of the last command before the query; no payload."""
 
+QUERY_POSITION: Final = 3
+"""The journal position, which only an engine that leads can tell; no payload, and none in the answer."""
+
 APPLIED: Final = 0
 """The command is in the journal and committed; the payload is its encoded events."""
 

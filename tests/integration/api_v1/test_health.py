@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from importlib.metadata import version
 
+import pytest
 import pytest_asyncio
 from tests.integration.api_v1.backend import Backend, running_backend
 
+from rtx.link.client import EngineTimeoutError
 from rtx.store.migrate import upgrade
 
 
@@ -39,6 +41,19 @@ async def test_without_an_engine_a_worker_is_live_and_not_ready_and_says_why(own
     assert (with_leader.status, without_leader.status) == (503, 503)
     assert with_leader.json["checks"]["engine"].startswith("not connected to the leader test-engine")
     assert without_leader.json["checks"] == {"database": "ok", "engine": "no engine leads"}
+
+
+async def test_an_engine_that_does_not_lead_yet_makes_a_worker_not_ready(
+    own_backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def unanswered(*, timeout_s: float) -> int:
+        raise EngineTimeoutError
+
+    monkeypatch.setattr(own_backend.link, "position", unanswered)
+    ready = await own_backend.client().get("/health/ready")
+
+    assert ready.status == 503
+    assert ready.json["checks"]["engine"].startswith("the engine does not answer")
 
 
 async def test_without_a_database_a_worker_is_live_and_not_ready_and_says_why(own_backend: Backend) -> None:

@@ -72,6 +72,9 @@ class BrokenEngine:
     async def state_hash(self) -> tuple[int, bytes]:
         raise self.error
 
+    async def position(self, *, timeout_s: float = 10.0) -> int:
+        raise self.error
+
 
 def make_context(engine: BrokenEngine, find_key: Callable[[str], Any]) -> ApiContext:
     base, quote = Asset(1, "BTC", 8), Asset(2, "USDT", 8)

@@ -7,13 +7,15 @@ from importlib.metadata import version
 from typing import Final
 
 from rtx.api.context import ApiContext
+from rtx.link.client import EngineError
 from rtx.store.lease import Lease, LeaseStore
 
 VERSION: Final = version("rtx")
 
 OK: Final = "ok"
 
-_TIMEOUT_S = 2.0
+_TIMEOUT_S: Final = 2.0
+_ENGINE_TIMEOUT_S: Final = 1.0
 
 
 async def readiness(context: ApiContext) -> dict[str, str]:
@@ -25,8 +27,8 @@ async def readiness(context: ApiContext) -> dict[str, str]:
         async with asyncio.timeout(_TIMEOUT_S):
             lease = await LeaseStore(context.pool).read()
     except Exception as error:  # noqa: BLE001 - whatever it is, it keeps this worker from being of use
-        return {"database": f"does not answer ({type(error).__name__})", "engine": _engine(context, None)}
-    return {"database": OK, "engine": _engine(context, lease)}
+        return {"database": f"does not answer ({type(error).__name__})", "engine": await _engine(context, None)}
+    return {"database": OK, "engine": await _engine(context, lease)}
 
 
 def is_passed(checks: dict[str, str]) -> bool:
@@ -34,8 +36,12 @@ def is_passed(checks: dict[str, str]) -> bool:
     return all(result == OK for result in checks.values())
 
 
-def _engine(context: ApiContext, lease: Lease | None) -> str:
+async def _engine(context: ApiContext, lease: Lease | None) -> str:
     if context.engine.is_connected:
+        try:
+            await context.engine.position(timeout_s=_ENGINE_TIMEOUT_S)
+        except EngineError:
+            return "the engine does not answer: it does not lead yet, or has too much to do"
         return OK
     if lease is None or lease.expires_in_s <= 0:
         return "no engine leads"
