@@ -39,7 +39,7 @@ def main() -> int:
     try:
         uvloop.run(run(settings))
     except HALTING_ERRORS as error:
-        _log.critical("the engine halts", reason=str(error))
+        _log.critical("the engine halts", reason=str(error), exc_info=error)
         return EXIT_JOURNAL
     return 0
 
