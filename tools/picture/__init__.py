@@ -1,0 +1,1 @@
+"""The picture of `make run` in the README: drawn from what a real terminal showed."""
