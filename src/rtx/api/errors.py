@@ -62,7 +62,7 @@ IDEMPOTENCY_KEY_REUSED: Final = -9001
 """The ``Idempotency-Key`` was already used for a different request."""
 
 BODY_TOO_LARGE: Final = -9002
-"""The request body or query string is larger than the server takes."""
+"""The request's head, query string or body is larger than the server takes."""
 
 NOT_FOUND: Final = -9004
 """No such address."""
@@ -247,6 +247,16 @@ def cut_short() -> ApiError:
 def query_too_large(limit_bytes: int) -> ApiError:
     """The query string is larger than the server takes."""
     return ApiError(BODY_TOO_LARGE, f"Query string is too large; the limit is {limit_bytes} bytes.", 414)
+
+
+def head_too_large(limit_bytes: int) -> ApiError:
+    """Address and headers are larger than the server takes; the connection is closed after the answer."""
+    return ApiError(
+        BODY_TOO_LARGE,
+        f"Request head is too large; the limit is {limit_bytes} bytes.",
+        431,
+        headers={"Connection": "close"},
+    )
 
 
 def not_found() -> ApiError:

@@ -18,12 +18,16 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from rtx.api.application import Application
+from rtx.api.errors import head_too_large
 from rtx.api.requests import BinanceRoute
 
 _STATUS_LINES: Final = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: application/json\r\n"
     for status in http.HTTPStatus
 }
+
+HEAD_BYTES_MAX: Final = 65_536
+"""How much of a head is kept, beyond what came with its first bytes; the parser itself would take any amount."""
 
 LINGER_S: Final = 0.5
 """How long a connection without a request stays open when the worker ends: a request may be on its way."""
@@ -102,6 +106,25 @@ class OrderEntryProtocol(HttpToolsProtocol):
         self._routes = application.routes_in_halves
         self._body_bytes_max = application.body_bytes_max
         self._is_ending = False
+        self._messages_begun = 0
+        self._is_in_head = False
+        self._head_bytes = 0
+
+    def data_received(self, data: bytes) -> None:
+        """Take what was read, unless the head that it goes on with becomes too large."""
+        message = self._messages_begun if self._is_in_head else None
+        super().data_received(data)
+        if self._is_in_head and message == self._messages_begun:
+            self._head_bytes += len(data)
+            if self._head_bytes > HEAD_BYTES_MAX:
+                self._refuse_head()
+
+    def on_message_begin(self) -> None:
+        """Begin a request."""
+        super().on_message_begin()
+        self._messages_begun += 1
+        self._is_in_head = True
+        self._head_bytes = 0
 
     def shutdown(self) -> None:
         """Close after the next answer, or after a while without a request.
@@ -116,6 +139,7 @@ class OrderEntryProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Choose the way for a request whose head has arrived."""
+        self._is_in_head = False
         if self._is_idle():
             path, _, query = self.url.partition(b"?")
             route = self._routes.get((self.parser.get_method(), path))
@@ -153,6 +177,14 @@ class OrderEntryProtocol(HttpToolsProtocol):
             and not self.parser.should_upgrade()
             and self.limit_concurrency is None
         )
+
+    def _refuse_head(self) -> None:
+        error = head_too_large(HEAD_BYTES_MAX)
+        content = error.body()
+        if not self.transport.is_closing():
+            head = f"{_STATUS_LINES[error.http_status]}content-length: {len(content)}\r\nconnection: close\r\n\r\n"
+            self.transport.write(head.encode("latin-1") + content)
+            self.transport.close()
 
     def _begin_the_long_way(self) -> None:
         super().on_headers_complete()
