@@ -60,8 +60,18 @@ MARKETS: Final[tuple[Mapping[str, object], ...]] = (
         "stepSize": "0.001",
         "maxNumOrders": 100_000,
     },
+    {
+        "symbol": "DOTUSDT",
+        "baseAsset": "DOT",
+        "quoteAsset": "USDT",
+        "tickSize": "0.01",
+        "stepSize": "0.01",
+        "status": "HALT",
+    },
 )
-"""BTCUSDT and ETHUSDT are for tests that clean up behind themselves, SOLUSDT is for traffic in great numbers."""
+"""BTCUSDT and ETHUSDT are for tests that clean up behind themselves, SOLUSDT is for traffic in great numbers, and
+nobody can trade on DOTUSDT.
+"""
 
 # The program `rtx`, in a process that ends when the one that started it does, however that ends.
 _RTX: Final = (

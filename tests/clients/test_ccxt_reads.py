@@ -39,7 +39,7 @@ def test_markets_need_nothing_but_the_address(server: Server, maker_account: Acc
     for account in (None, maker_account):
         exchange = exchange_of(server, account)
         markets = exchange.load_markets()
-        assert sorted(markets) == [BTC, ETH, "SOL/USDT"]
+        assert sorted(markets) == [BTC, "DOT/USDT", ETH, "SOL/USDT"]
         market = markets[BTC]
         assert (market["type"], market["active"], market["taker"], market["maker"]) == ("spot", True, 0.001, 0.001)
         assert market["precision"] == {"amount": 0.00001, "price": 0.01, "base": 1e-8, "quote": 1e-8}
@@ -52,7 +52,7 @@ def test_the_exchange_itself(maker: Any) -> None:
     assert abs(maker.fetch_time() - maker.milliseconds()) < 60_000
     assert maker.fetch_status()["status"] == "ok"
     currencies = maker.fetch_currencies()
-    assert sorted(currencies) == ["BTC", "ETH", "SOL", "USDT"]
+    assert sorted(currencies) == ["BTC", "DOT", "ETH", "SOL", "USDT"]
     assert currencies["BTC"]["active"]
 
 

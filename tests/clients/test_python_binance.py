@@ -61,7 +61,12 @@ async def test_market_data(seller: Any, buyer: Any) -> None:
     assert buyer.ping() == {}
     assert buyer.get_server_time()["serverTime"] > 0
     assert buyer.get_system_status() == {"status": 0, "msg": "normal"}
-    assert [market["symbol"] for market in buyer.get_exchange_info()["symbols"]] == [BTC, "ETHUSDT", "SOLUSDT"]
+    assert [market["symbol"] for market in buyer.get_exchange_info()["symbols"]] == [
+        BTC,
+        "ETHUSDT",
+        "SOLUSDT",
+        "DOTUSDT",
+    ]
     assert buyer.get_symbol_info(BTC)["baseAsset"] == "BTC"
     book = buyer.get_order_book(symbol=BTC)
     assert (book["bids"], book["asks"]) == ([["49990.00000000", "1.00000000"]], [["50010.00000000", "0.80000000"]])
@@ -77,7 +82,7 @@ async def test_market_data(seller: Any, buyer: Any) -> None:
     assert buyer.get_symbol_ticker(symbol=BTC) == {"symbol": BTC, "price": "50010.00000000"}
     assert buyer.get_all_tickers()[0] == {"symbol": BTC, "price": "50010.00000000"}
     assert buyer.get_orderbook_ticker(symbol=BTC)["bidPrice"] == "49990.00000000"
-    assert len(buyer.get_orderbook_tickers()) == 3
+    assert len(buyer.get_orderbook_tickers()) == 4
 
 
 async def test_orders(seller: Any, buyer: Any) -> None:
@@ -125,7 +130,7 @@ async def test_the_account(seller: Any) -> None:
     assert (balances["BTC"], balances["USDT"]) == ("1.00000000", "49990.00000000")
     assert seller.get_asset_balance(asset="BTC")["locked"] == "1.00000000"
     assert seller.get_trade_fee(symbol=BTC)[0]["takerCommission"] == "0.00100000"
-    assert {coin["coin"] for coin in seller.get_all_coins_info()} == {"BTC", "ETH", "SOL", "USDT"}
+    assert {coin["coin"] for coin in seller.get_all_coins_info()} == {"BTC", "ETH", "SOL", "DOT", "USDT"}
     assert seller.get_current_order_count() == []
 
 
