@@ -36,7 +36,6 @@ from rtx.store.connection import DATABASE_ERRORS, create_pool
 from rtx.store.entries import Snapshot
 from rtx.store.journal import JournalStore
 from rtx.store.lease import Lease, LeaseStore
-from rtx.supervisor.lifeline import end_with_parent
 
 JWT_SECRET: Final = "the secret of the tests, which is long enough for everything"
 TIMEOUT_S: Final = 40.0
@@ -45,6 +44,14 @@ TIMEOUT_S: Final = 40.0
 POLL_INTERVAL_S: Final = 0.02
 BASE, QUOTE, MARKET = 1, 2, 1
 ACCOUNTS: Final = tuple(range(1001, 1009))
+
+_LAUNCH: Final = """
+import runpy, sys
+from rtx.supervisor.lifeline import end_with_parent
+end_with_parent(int(sys.argv[1]))
+runpy.run_module("rtx.engine", run_name="__main__")
+"""
+"""``python -m rtx.engine``, which ends when the process that is named by the argument does."""
 
 Pool = asyncpg.Pool
 
@@ -64,16 +71,13 @@ class EngineProcess:
 
     def __init__(self, environment: dict[str, str], log_path: Path) -> None:
         self.log_path = log_path
-        parent_pid = os.getpid()
         with log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "rtx.engine"],
+                [sys.executable, "-c", _LAUNCH, str(os.getpid())],
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                # It must not outlive a test process that is killed; between fork and start there is one thread.
-                preexec_fn=lambda: end_with_parent(parent_pid),  # noqa: PLW1509
             )
 
     @property
