@@ -259,9 +259,13 @@ class Sequencer:
             self.fail(error)
             return
         except Exception as error:  # noqa: BLE001 - whatever it is, the API worker asks again
-            _log.warning("journal_lookup_failed", error=repr(error))
-            self._lookups_under_way.discard(lookup)
-            lookup.connection.send(unavailable(lookup.requests))
+            if lookup in self._lookups_under_way:
+                _log.warning("journal_lookup_failed", error=repr(error))
+                self._lookups_under_way.discard(lookup)
+                lookup.connection.send(unavailable(lookup.requests))
+            return
+        if lookup not in self._lookups_under_way:
+            # It was sent back meanwhile, and cancelled; a database client may lose a cancellation.
             return
         self._lookups_under_way.discard(lookup)
         if self._sequence - sequence > self._answers.count_max or not self._may_lead():

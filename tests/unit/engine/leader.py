@@ -71,6 +71,7 @@ class GatedJournal(FakeJournal):
         super().__init__(lease)
         self.holds_commits = True
         self.holds_lookups = False
+        self.loses_cancellations = False
         self.commits: asyncio.Queue[Commit] = asyncio.Queue()
         self.lookups: asyncio.Queue[Waiting] = asyncio.Queue()
         self.was_asked = asyncio.Event()
@@ -98,7 +99,11 @@ class GatedJournal(FakeJournal):
         if self.holds_lookups:
             waiting = Waiting(command_ids)
             self.lookups.put_nowait(waiting)
-            await waiting.decision
+            try:
+                await asyncio.shield(waiting.decision)
+            except asyncio.CancelledError:
+                if not self.loses_cancellations:
+                    raise
         return found
 
     async def next_commit(self) -> Commit:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -102,6 +103,22 @@ async def test_commands_that_are_looked_up_when_the_engine_fails_are_sent_back()
     assert worker.statuses(looked_up, unstarted) == [[UNAVAILABLE], [UNAVAILABLE]]
 
 
+async def test_a_lookup_that_ends_in_spite_of_its_cancellation_does_nothing() -> None:
+    leader, worker = await Leader.start(), Worker()
+    leader.journal.holds_lookups = leader.journal.loses_cancellations = True
+    looked_up = leader.again(leader.bid())
+    leader.sequencer.handle(worker, [looked_up])
+    lookup = await leader.journal.next_lookup()
+    before = state_hash(leader.exchange)
+    await leader.sequencer.close()
+    lookup.go_on()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert worker.statuses(looked_up) == [[UNAVAILABLE]]
+    assert state_hash(leader.exchange) == before
+    assert leader.journal.commit_count == 0
+
+
 class FaultError(Exception):
     """A fault in the core that nobody foresaw."""
 
@@ -158,6 +175,18 @@ async def test_a_fault_in_a_command_that_waited_leaves_nobody_waiting(monkeypatc
     commit.go_on()
     assert (await worker.answer(poison)).status == FAULTED
     assert (await worker.answer(second)).status == APPLIED
+    assert (await worker.answer(behind)).status == UNAVAILABLE
+
+
+async def test_a_fault_in_a_command_that_was_looked_up_leaves_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    leader, worker = await Leader.start(), Worker()
+    leader.journal.holds_lookups = True
+    poison, behind = leader.again(leader.bid()), leader.again(leader.bid())
+    leader.sequencer.handle(worker, [poison, behind])
+    lookup = await leader.journal.next_lookup()
+    spoil_matching(leader.exchange, monkeypatch)
+    lookup.go_on()
+    assert (await worker.answer(poison)).status == FAULTED
     assert (await worker.answer(behind)).status == UNAVAILABLE
 
 

@@ -88,8 +88,8 @@ async def test_a_proof_is_good_for_one_connection() -> None:
         MAXIMUM_FRAME_BYTES.to_bytes(4, "big"),
     ],
 )
-async def test_a_stranger_who_talks_nonsense_is_sent_away(said: bytes) -> None:
-    async with running_engine() as engine:
+async def test_a_stranger_who_talks_nonsense_is_sent_away_at_once(said: bytes) -> None:
+    async with running_engine(handshake_timeout_s=3_600.0) as engine:
         peer = await Peer.connect(engine.port)
         peer.writer.write(said)
         assert await peer.is_closed_by_peer()
