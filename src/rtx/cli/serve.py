@@ -81,12 +81,12 @@ def _check_database(database_url: str, wait_s: float) -> int:
         except migrate.MIGRATION_ERRORS as error:
             reason = first_line(error)
         now_s = time.monotonic()
-        if now_s >= deadline_s:
-            fail_unreachable(database_url, reason)
         if now_s - said_s >= PROGRESS_INTERVAL_S:
             said_s = now_s
-            left_s = deadline_s - now_s
+            left_s = max(0.0, deadline_s - now_s)
             say(f"waiting for the database {redacted_url(database_url)} ({left_s:.0f} s left): {reason}")
+        if now_s >= deadline_s:
+            fail_unreachable(database_url, reason)
         time.sleep(RETRY_INTERVAL_S)
 
 

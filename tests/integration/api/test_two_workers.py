@@ -83,6 +83,7 @@ async def test_a_market_created_through_one_is_traded_through_the_other(venue: V
 
 async def test_a_revoked_key_stops_working_everywhere(venue: Venue, second: SecondWorker) -> None:
     trader = await venue.trader()
+    await second.cache.hears(trader.api_key)  # that it was made
     elsewhere = second.seen_by(trader)
     assert (await elsewhere.get("/api/v3/account")).status == 200
     await stored_api_keys.delete(venue.backend.pool, trader.account_id, trader.api_key)
