@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -18,6 +17,7 @@ from rtx.api.context import ApiContext, ApiSettings, Engine
 from rtx.api.markets import Asset, Market, MarketDirectory
 from rtx.api.notifications import NotificationListener
 from rtx.api.secrets_at_rest import SecretBox, UndecryptableSecretError
+from rtx.cancellation import end_tasks
 from rtx.store import api_keys as stored_api_keys
 from rtx.store import markets as stored_markets
 from rtx.store.connection import Pool
@@ -76,9 +76,7 @@ async def lifespan(context: ApiContext) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        listening.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await listening
+        await end_tasks(listening)
         context.auth.close()
 
 

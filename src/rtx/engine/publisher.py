@@ -20,6 +20,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from rtx.cancellation import end_tasks
 from rtx.link.market_data import MarketUpdate, channel, encode_market_update
 from rtx.observability.logging import get_logger
 from rtx.observability.metrics import PUBLISH_FAILURES
@@ -28,7 +29,6 @@ _QUEUE_LENGTH_MAX: Final = 4096
 _UPDATES_PER_TURN_MAX: Final = 256
 _ANNOUNCEMENT_INTERVAL_S: Final = 1.0
 _REDIS_TIMEOUT_S: Final = 2.0
-_CANCELLATION_TIMEOUT_S: Final = 0.1
 _FIRST_RETRY_DELAY_S: Final = 0.05
 _RETRY_DELAY_MAX_S: Final = 2.0
 
@@ -89,10 +89,8 @@ class MarketDataPublisher:
     async def stop(self) -> None:
         """End; what is still queued is not sent."""
         task, self._task = self._task, None
-        while task is not None and not task.done():
-            task.cancel()
-            # Again if need be: asyncio.wait_for, which the client uses, may lose a cancellation before Python 3.12.
-            await asyncio.wait({task}, timeout=_CANCELLATION_TIMEOUT_S)
+        if task is not None:
+            await end_tasks(task)
 
     async def _run(self) -> None:
         delay_s = _FIRST_RETRY_DELAY_S

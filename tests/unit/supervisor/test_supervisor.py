@@ -26,9 +26,10 @@ PROGRAMS = {
                 signal.pause()
         """,
     "stubborn": """
-        import signal
+        import os, signal
         def main():
-            signal.signal(signal.SIGTERM, lambda *_: print('{"event": "refused"}', flush=True))
+            # print is not reentrant: the signal may come in the middle of the one below
+            signal.signal(signal.SIGTERM, lambda *_: os.write(1, b'{"event": "refused"}\\n'))
             print('{"event": "up", "program": "stubborn"}', flush=True)
             while True:
                 signal.pause()

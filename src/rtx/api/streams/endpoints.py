@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -24,6 +23,7 @@ from rtx.api.streams.redis_listener import RedisListener
 from rtx.api.streams.statistics import PostgresStatistics
 from rtx.api.streams.stream import MICROSECONDS, MILLISECONDS, Stream
 from rtx.api.streams.websocket_protocol import EXTENSION, ConnectionControl
+from rtx.cancellation import end_tasks
 
 LIMITS: Final = StreamLimits()
 
@@ -57,11 +57,7 @@ async def lifespan(context: ApiContext) -> AsyncIterator[None]:
     finally:
         await hub.announce_shutdown()
         del _hubs[id(context)]
-        for task in tasks:
-            task.cancel()
-        for task in tasks:
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await end_tasks(*tasks)
         await feed.close()
 
 
