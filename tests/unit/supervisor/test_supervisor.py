@@ -17,20 +17,20 @@ from rtx.supervisor.programs import EXIT_HALTED
 from rtx.supervisor.supervisor import DELAY_MAX_S, HALTED_DELAY_S, restart_delay_s
 
 PROGRAMS = {
+    # They write with os.write: print is not reentrant, and its lines may be torn apart by another process's.
     "steady": """
-        import signal, sys
+        import os, signal, sys
         def main():
             signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-            print('{"event": "up", "program": "steady"}', flush=True)
+            os.write(1, b'{"event": "up", "program": "steady"}\\n')
             while True:
                 signal.pause()
         """,
     "stubborn": """
         import os, signal
         def main():
-            # print is not reentrant: the signal may come in the middle of the one below
             signal.signal(signal.SIGTERM, lambda *_: os.write(1, b'{"event": "refused"}\\n'))
-            print('{"event": "up", "program": "stubborn"}', flush=True)
+            os.write(1, b'{"event": "up", "program": "stubborn"}\\n')
             while True:
                 signal.pause()
         """,
