@@ -21,22 +21,22 @@ from benchmarks.book.runner import WrongResultError
 from benchmarks.http.accounts import SetupError
 from benchmarks.http.load import LoadError, LoadResult
 from benchmarks.http.session import describe, open_session
-from benchmarks.pgbench import CLIENTS, SCALE, Pgbench, PgbenchError, parse_database_url
+from benchmarks.pgbench import CLIENTS, SCALES, Pgbench, PgbenchError
 
 SECTIONS = ("book", "orders")
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One stretch of pgbench and the stretch of orders that followed."""
+    """One stretch of pgbench at each scale, and the stretch of orders that followed."""
 
-    transactions_per_second: float
+    transactions_per_second: Sequence[float]
     orders: LoadResult
 
     @property
-    def ratio(self) -> float:
-        """Accepted orders for one transaction of TPC-B."""
-        return self.orders.accepted_per_second / self.transactions_per_second
+    def ratios(self) -> list[float]:
+        """Accepted orders for one transaction of TPC-B, by scale."""
+        return [self.orders.accepted_per_second / rate for rate in self.transactions_per_second]
 
 
 def main() -> None:
@@ -66,15 +66,21 @@ def main() -> None:
 def compare_orders(ready: ReadyFile, turns: int, seconds: int, connections: int, accounts: int) -> None:
     """Print the table of orders through HTTP against pgbench, and the latency of one connection against a commit."""
     session = open_session(ready, symbol="BTCUSDT", accounts=accounts, middle=Decimal(50_000), seed=1)
-    pgbench = Pgbench(parse_database_url(ready.database_url))
-    pgbench.prepare()
-    try:
+    with contextlib.ExitStack() as stack:
+        pgbenches = [Pgbench(ready.database_url, scale) for scale in SCALES]
+        for pgbench in pgbenches:
+            stack.callback(pgbench.remove)
+            pgbench.prepare()
         session.warm_up(connections)
         measured = [
-            Turn(pgbench.transactions_per_second(seconds), session.measure(connections, seconds)) for _ in range(turns)
+            Turn(
+                [pgbench.transactions_per_second(seconds) for pgbench in pgbenches],
+                session.measure(connections, seconds),
+            )
+            for _ in range(turns)
         ]
         print_turns(measured, connections, seconds)
-        commit_ms = pgbench.commit_latency_ms()
+        commit_ms = pgbenches[0].commit_latency_ms()
         session.warm_up(1)
         single = session.measure(1, min(seconds, 10))
         single_ms = single.latency_ms(0.5)
@@ -82,23 +88,25 @@ def compare_orders(ready: ReadyFile, turns: int, seconds: int, connections: int,
             f"\nOne connection: an order takes {single_ms:.2f} ms (median), a bare one-row commit {commit_ms:.2f} ms:"
         )
         print(f"{single_ms - commit_ms:.2f} ms over it.")
-    finally:
-        pgbench.remove()
 
 
 def print_turns(turns: Sequence[Turn], connections: int, seconds: int) -> None:
     """Print one row a turn, and the median ratio."""
     print("\n## Orders through HTTP against pgbench\n")
-    print(f"{connections} connections; pgbench TPC-B, scale {SCALE}, prepared, {CLIENTS} clients; {seconds} s each.\n")
-    print("| turn | pgbench, transactions/s | orders/s accepted | ratio | p50 ms | p99 ms | refused |")
-    print("|--:|--:|--:|--:|--:|--:|--:|")
+    print(f"{connections} connections; pgbench TPC-B, prepared, {CLIENTS} clients; {seconds} s each.\n")
+    scales = [f"scale {scale}" for scale in SCALES]
+    columns = ["turn", *(f"pgbench {scale}, transactions/s" for scale in scales), "orders/s accepted"]
+    columns += [*(f"ratio to {scale}" for scale in scales), "p50 ms", "p99 ms", "refused"]
+    print(f"| {' | '.join(columns)} |\n|{'--:|' * len(columns)}")
     for number, turn in enumerate(turns, start=1):
         orders = turn.orders
-        print(
-            f"| {number} | {turn.transactions_per_second:,.0f} | {orders.accepted_per_second:,.0f} | {turn.ratio:.2f} "
-            f"| {orders.latency_ms(0.5):.2f} | {orders.latency_ms(0.99):.2f} | {orders.refused.total():,} |"
-        )
-    print(f"\nMedian ratio {statistics.median(turn.ratio for turn in turns):.2f}.\n")
+        cells = [str(number), *(f"{rate:,.0f}" for rate in turn.transactions_per_second)]
+        cells += [f"{orders.accepted_per_second:,.0f}", *(f"{ratio:.2f}" for ratio in turn.ratios)]
+        cells += [f"{orders.latency_ms(0.5):.2f}", f"{orders.latency_ms(0.99):.2f}", f"{orders.refused.total():,}"]
+        print(f"| {' | '.join(cells)} |")
+    for position, scale in enumerate(scales):
+        print(f"\nMedian ratio to {scale}: {statistics.median(turn.ratios[position] for turn in turns):.2f}.")
+    print()
     for turn in turns:
         print(describe(turn.orders), flush=True)
 

@@ -22,10 +22,10 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import asyncpg
 
-DATABASE = "rtx_pgbench"
 CLIENTS = 16
 THREADS = 2
-SCALE = 10
+SCALES = (1, 16)
+"""pgbench's own default, at which clients wait for each other's rows, and a branch for each client."""
 _TPS = re.compile(r"^tps = ([0-9.]+)", re.MULTILINE)
 _FAILED = re.compile(r"^number of failed transactions: (\d+)", re.MULTILINE)
 
@@ -43,10 +43,11 @@ class Server:
     user: str
     password: str
     maintenance_database: str
+    database: str
 
     def environment(self) -> dict[str, str]:
         """libpq's variables, with the database of the measurements; the password is on no command line."""
-        variables = {"PGHOST": self.host, "PGPORT": str(self.port), "PGUSER": self.user, "PGDATABASE": DATABASE}
+        variables = {"PGHOST": self.host, "PGPORT": str(self.port), "PGUSER": self.user, "PGDATABASE": self.database}
         return variables | ({"PGPASSWORD": self.password} if self.password else {})
 
     async def connect(self, database: str) -> asyncpg.Connection:
@@ -56,8 +57,8 @@ class Server:
         )
 
 
-def parse_database_url(database_url: str) -> Server:
-    """Understand `postgresql://user:password@host:port/database?host=DIRECTORY` (a `+driver` is ignored)."""
+def parse_database_url(database_url: str, database: str) -> Server:
+    """Understand `postgresql://user:password@host:port/name?host=DIRECTORY`; ``database`` is the one to measure in."""
     address = urlsplit(database_url)
     query = parse_qs(address.query)
     return Server(
@@ -66,6 +67,7 @@ def parse_database_url(database_url: str) -> Server:
         user=unquote(address.username or "") or query.get("user", ["postgres"])[0],
         password=unquote(address.password or ""),
         maintenance_database=address.path.strip("/") or "postgres",
+        database=database,
     )
 
 
@@ -85,16 +87,17 @@ def find_pgbench() -> Path:
 
 
 class Pgbench:
-    """TPC-B in a database of its own on a given server."""
+    """TPC-B at one scale, in a database of its own on the server of ``database_url``."""
 
-    def __init__(self, server: Server) -> None:
-        self._server = server
+    def __init__(self, database_url: str, scale: int) -> None:
+        self._server = parse_database_url(database_url, f"rtx_pgbench_{scale}")
+        self._scale = scale
         self._program = str(find_pgbench())
 
     def prepare(self) -> None:
-        """Make the database anew and fill it at scale ``SCALE`` (1,000,000 accounts)."""
+        """Make the database anew and fill it (100,000 accounts a scale)."""
         asyncio.run(self._make_database())
-        self._run("--initialize", "--quiet", "--scale", str(SCALE))
+        self._run("--initialize", "--quiet", "--scale", str(self._scale))
 
     def transactions_per_second(self, seconds: int) -> float:
         """Run TPC-B with prepared statements from ``CLIENTS`` clients; connecting is not counted."""
@@ -117,15 +120,15 @@ class Pgbench:
         await self._drop_database()
         connection = await self._server.connect(self._server.maintenance_database)
         with contextlib.closing(_Terminator(connection)):
-            await connection.execute(f"CREATE DATABASE {DATABASE}")
+            await connection.execute(f"CREATE DATABASE {self._server.database}")
 
     async def _drop_database(self) -> None:
         connection = await self._server.connect(self._server.maintenance_database)
         with contextlib.closing(_Terminator(connection)):
-            await connection.execute(f"DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)")
+            await connection.execute(f"DROP DATABASE IF EXISTS {self._server.database} WITH (FORCE)")
 
     async def _time_commits(self, commits: int) -> float:
-        connection = await self._server.connect(DATABASE)
+        connection = await self._server.connect(self._server.database)
         with contextlib.closing(_Terminator(connection)):
             await connection.execute(
                 "CREATE TABLE IF NOT EXISTS one_row (id bigserial PRIMARY KEY, body text NOT NULL)"
