@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
+from tools.compile_core import CannotCompileError, compile_core
+
 from benchmarks.backend import BackendError, ReadyFile, read_ready_file, started_backend
 from benchmarks.book.comparison import compare_books
 from benchmarks.book.runner import WrongResultError
@@ -59,8 +61,20 @@ def main() -> None:
         print("## Order books\n", compare_books(options.operations, options.turns), sep="\n", flush=True)
     if "orders" in sections:
         given = options.ready_file
-        with contextlib.nullcontext(read_ready_file(given)) if given else started_backend() as ready:
+        print("\n## Orders through HTTP against pgbench\n")
+        with contextlib.nullcontext(read_ready_file(given)) if given else own_backend() as ready:
             compare_orders(ready, options.turns, options.seconds, options.connections, options.accounts)
+
+
+def own_backend() -> contextlib.AbstractContextManager[ReadyFile]:
+    """Start a backend on the compiled core, or where there is no compiler on plain Python, and say which."""
+    try:
+        tree = compile_core()
+    except CannotCompileError as reason:
+        print(f"The core is plain Python: {reason}")
+        return started_backend(None)
+    print("The core is compiled by mypyc.")
+    return started_backend(tree)
 
 
 def compare_orders(ready: ReadyFile, turns: int, seconds: int, connections: int, accounts: int) -> None:
@@ -92,7 +106,6 @@ def compare_orders(ready: ReadyFile, turns: int, seconds: int, connections: int,
 
 def print_turns(turns: Sequence[Turn], connections: int, seconds: int) -> None:
     """Print one row a turn, and the median ratio."""
-    print("\n## Orders through HTTP against pgbench\n")
     print(f"{connections} connections; pgbench TPC-B, prepared, {CLIENTS} clients; {seconds} s each.\n")
     scales = [f"scale {scale}" for scale in SCALES]
     columns = ["turn", *(f"pgbench {scale}, transactions/s" for scale in scales), "orders/s accepted"]

@@ -6,6 +6,7 @@ Both are known by their ready-file, the JSON that `rtx dev --ready-file FILE` wr
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import socket
 import subprocess
@@ -57,8 +58,11 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def started_backend() -> Iterator[ReadyFile]:
-    """Run `rtx dev --no-demo` on fresh data in a temporary directory, and end it afterwards."""
+def started_backend(tree: Path | None) -> Iterator[ReadyFile]:
+    """Run `rtx dev --no-demo` on fresh data in a temporary directory, and end it afterwards.
+
+    ``tree`` is the folder of the compiled core to run it with, None for plain Python.
+    """
     with tempfile.TemporaryDirectory(prefix="rtx-bench-") as scratch:
         directory = Path(scratch)
         directory.chmod(0o755)  # the embedded servers run as another user when this runs as root
@@ -70,7 +74,8 @@ def started_backend() -> Iterator[ReadyFile]:
             *("--ready-file", str(ready)),
         ]
         with log.open("wb") as output:
-            process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+            environment = {**os.environ, **({"PYTHONPATH": str(tree)} if tree is not None else {})}
+            process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
         try:
             yield _wait_for_ready_file(process, ready, log)
         finally:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import sys
 from importlib.metadata import version
+from typing import Final
 
 import uvloop
 
@@ -14,6 +16,9 @@ from rtx.engine.snapshotter import EXIT_JOURNAL
 from rtx.observability.errors import configure_error_reports
 from rtx.observability.logging import configure_logging, get_logger
 from rtx.settings import EXIT_CONFIGURATION, Settings, SettingsError
+
+_GC_THRESHOLDS: Final = (50_000, 20, 50)
+"""Few of the engine's objects form cycles; looking for them after every 700 new ones would hold up the orders."""
 
 _log = get_logger(__name__)
 
@@ -36,6 +41,7 @@ def main() -> int:
     configure_error_reports(
         settings.sentry_dsn, environment=settings.environment, release=version("rtx"), role="engine"
     )
+    gc.set_threshold(*_GC_THRESHOLDS)
     try:
         uvloop.run(run(settings))
     except HALTING_ERRORS as error:
