@@ -453,10 +453,7 @@ class Sequencer:
         batch.send_answers()
         self._take_queue()
         if self._batch.answers:
-            # Two turns of the event loop, so that what has arrived meanwhile is read and shares the next transaction.
-            loop = asyncio.get_running_loop()
-            self._start_is_scheduled = True
-            loop.call_soon(loop.call_soon, self._start_commit)
+            self._start_commit()
         else:
             self._idle.set()
         if batch.entries:
