@@ -14,6 +14,7 @@ import psycopg
 import pytest
 import redis
 from psycopg import sql
+from tests.databases import drop_database
 
 from rtx.embedded import EmbeddedPostgresql, EmbeddedValkey
 
@@ -96,4 +97,4 @@ def _databases(server_url: str) -> Iterator[CreateDatabase]:
 
         yield create
         for name in created:
-            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+            drop_database(connection, name)

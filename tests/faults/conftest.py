@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 from psycopg import sql
+from tests.databases import drop_database
 from tests.faults.backend import DevProcess, ServeProcess, running
 from tests.faults.venue import Operator
 
@@ -44,7 +45,8 @@ async def backend(
     mortal_valkey.start()
     name = f"faults_{next(_numbers)}"
     server_url = mortal_postgresql.database_url
-    _execute(server_url, sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
     database_url = urlsplit(server_url)._replace(path=f"/{name}").geturl()
     migrate.upgrade(database_url)
     operator = Operator("operator@example.com", "the password of the operator in the tests")
@@ -55,7 +57,8 @@ async def backend(
     async with running(process):
         yield process
     # After a hard stop PostgreSQL looks at every file that it has: the next test is not to wait for this one's.
-    _execute(server_url, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        drop_database(connection, name)
 
 
 @pytest.fixture
@@ -64,8 +67,3 @@ async def dev_backend(tmp_path: Path) -> AsyncIterator[DevProcess]:
     process = DevProcess(tmp_path)
     async with running(process):
         yield process
-
-
-def _execute(server_url: str, statement: sql.Composed) -> None:
-    with psycopg.connect(server_url, autocommit=True) as connection:
-        connection.execute(statement)

@@ -190,7 +190,8 @@ class EmbeddedPostgresql(EmbeddedServer):
         self._run_single_user(
             unfinished,
             f"CREATE ROLE {ROLE} LOGIN CREATEDB PASSWORD '{self._new_password()}'",
-            f"GRANT pg_monitor, pg_checkpoint TO {ROLE}",
+            # the last, because DROP DATABASE ... WITH (FORCE) may meet the server's own autovacuum worker
+            f"GRANT pg_monitor, pg_checkpoint, pg_signal_backend TO {ROLE}",
             f"CREATE DATABASE {DATABASE} OWNER {ROLE}",
         )
         rename_durably(unfinished, self._cluster)
