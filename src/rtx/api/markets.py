@@ -87,10 +87,6 @@ class Market:
         """Write an amount of the quote asset's smallest units as a decimal."""
         return format_amount(amount, self._quote_scale)
 
-    def base_text(self, amount: int) -> str:
-        """Write an amount of the base asset's smallest units as a decimal."""
-        return format_amount(amount, self._base_scale)
-
     def price_ticks(self, text: str, name: str) -> int:
         """Read the price in parameter ``name``; raises :class:`ApiError`, -1013 PRICE_FILTER when between two ticks."""
         ticks, remainder = divmod(parse_amount(text, self._quote_scale, name), self.tick_size)

@@ -50,10 +50,3 @@ class Account:
         """Smallest units available, without leaving a trace where the account has none."""
         balance = self.balances.get(asset_id)
         return balance.available if balance is not None else 0
-
-    def orders_in(self, market_id: int) -> dict[str, Order]:
-        """The open orders in a market by client order id."""
-        orders = self.open_orders.get(market_id)
-        if orders is None:
-            orders = self.open_orders[market_id] = {}
-        return orders

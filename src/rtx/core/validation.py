@@ -33,19 +33,6 @@ _TIMED_TYPES = (LIMIT, STOP_LOSS_LIMIT, TAKE_PROFIT_LIMIT)
 
 def check_order(order: NewOrder) -> None:
     """Refuse values out of range (INVALID_FIELD) and fields that do not go together (UNSUPPORTED_ORDER_COMBINATION)."""
-    if (
-        order.type == LIMIT
-        and 0 < order.price <= MAXIMUM_AMOUNT
-        and 0 < order.quantity <= MAXIMUM_AMOUNT
-        and not order.quote_quantity
-        and not order.stop_price
-        and 0 <= order.side <= SELL
-        and 0 <= order.time_in_force <= FOK
-        and 0 <= order.self_trade_prevention < len(SelfTradePrevention)
-        and order.client_order_id
-        and FEE_ACCOUNT_ID < order.account_id <= MAXIMUM_AMOUNT
-    ):
-        return
     _check_ranges(order)
     _check_combination(order)
 

@@ -150,9 +150,7 @@ async def average_price(context: ApiContext, market: Market, time_divisor: int) 
     average = await stored_statistics.average_price(context.pool, market.market_id, now_us=context.clock_us())
     return AveragePrice(
         AVERAGE_PRICE_MINUTES,
-        weighted_price_text(market, average.quote_volume, average.volume)
-        if average.volume
-        else market.price_text(average.last_price),
+        average_price_text(market, average.volume, average.quote_volume, average.last_price),
         average.close_time_us // time_divisor,
     )
 
@@ -204,8 +202,13 @@ async def _day_statistics(context: ApiContext, markets: Sequence[Market]) -> dic
     return {statistics.market_id: statistics for statistics in found}
 
 
-def weighted_price_text(market: Market, quote_volume: int, volume: int) -> str:
-    """Write ``quote_volume`` (smallest units) over ``volume`` (lots, not zero) as a price, rounded down."""
+def average_price_text(market: Market, volume: int, quote_volume: int, price: int) -> str:
+    """Write ``quote_volume`` (smallest units) over ``volume`` (lots) as a price, rounded down.
+
+    Where there was no volume it is ``price`` (ticks).
+    """
+    if not volume:
+        return market.price_text(price)
     return market.quote_text(quote_volume * 10**market.base.scale // (volume * market.lot_size))
 
 
@@ -232,9 +235,7 @@ def _day_ticker(market: Market, day: MarketStatistics, answer: BookAnswer, time_
         symbol=market.symbol,
         price_change=market.price_text(change),
         price_change_percent=percent_text(change, day.open),
-        weighted_avg_price=weighted_price_text(market, day.quote_volume, day.volume)
-        if day.volume
-        else market.price_text(0),
+        weighted_avg_price=average_price_text(market, day.volume, day.quote_volume, 0),
         prev_close_price=market.price_text(day.previous_close),
         last_price=market.price_text(day.last),
         last_qty=market.quantity_text(day.last_quantity),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import msgspec
 import structlog
 
-from rtx.api.market_data.service import AVERAGE_PRICE_MINUTES, percent_text, weighted_price_text
+from rtx.api.market_data.service import AVERAGE_PRICE_MINUTES, average_price_text, percent_text
 from rtx.api.markets import Market
 from rtx.api.streams.market_view import MarketView
 from rtx.api.streams.messages import AveragePriceMessage, KlineBody, KlineMessage, MiniTickerMessage, TickerMessage
@@ -337,8 +337,3 @@ def mini_ticker(market: Market, row: MarketStatistics, now_us: int, time_divisor
         volume=market.quantity_text(row.volume),
         quote_volume=market.quote_text(row.quote_volume),
     )
-
-
-def average_price_text(market: Market, volume: int, quote_volume: int, price: int) -> str:
-    """Write the volume-weighted price of ``volume`` lots for ``quote_volume``; ``price`` where there was no volume."""
-    return weighted_price_text(market, quote_volume, volume) if volume else market.price_text(price)
