@@ -98,7 +98,7 @@ def test_commands_and_events_survive_encoding() -> None:
 
 def test_a_snapshot_of_another_version_is_refused() -> None:
     fields = msgspec.msgpack.decode(dump(Exchange()))
-    fields[0] += 1
+    fields[0] = 99
     with pytest.raises(ValueError, match="version"):
         load(msgspec.msgpack.encode(fields))
 

@@ -58,6 +58,9 @@ _FIXED: Final[dict[Reason, tuple[int, str]]] = {
     Reason.AMOUNT_NOT_POSITIVE: (errors.INVALID_PARAMETER, "The amount is zero or less."),
     Reason.UNKNOWN_FEE_TIER: (errors.INVALID_PARAMETER, "No such fee tier."),
     Reason.MARKET_STATUS_UNCHANGED: (errors.INVALID_PARAMETER, "The market has this status already."),
+    Reason.UNKNOWN_RULES: (errors.INVALID_PARAMETER, "These matching rules are newer than the program."),
+    Reason.RULES_NOT_NEWER: (errors.INVALID_PARAMETER, "These matching rules, or newer ones, are active already."),
+    Reason.UNKNOWN_DEADLINE: (errors.INVALID_PARAMETER, "No dead-man's switch is armed with this deadline."),
 }
 
 _PARAMETERS: Final[dict[str, str]] = {

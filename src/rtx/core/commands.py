@@ -168,6 +168,41 @@ class SetAccountFeeTier(Command, tag=13, frozen=True):
     tier: int
 
 
+class Checkpoint(Command, tag=14, frozen=True):
+    """Write the hash of the whole state into the journal, for everyone who replays it to compare with."""
+
+
+class ActivateRules(Command, tag=15, frozen=True):
+    """Compute by ``version`` of :mod:`rtx.core.rules` from now on."""
+
+    version: int
+
+
+class CancelAllAfter(Command, tag=16, frozen=True):
+    """Dead-man's switch: cancel all orders of an account unless it says so again within ``timeout_us`` (0 disarms).
+
+    Each ``session`` of an account has a switch of its own.
+    """
+
+    account_id: int
+    timeout_us: int
+    session: str = ""
+
+
+class ExpireCancelAllAfter(Command, tag=17, frozen=True):
+    """The time of a dead-man's switch is over: cancel the account's orders, if the deadline is still this one."""
+
+    account_id: int
+    session: str
+    deadline_us: int
+
+
+class ExtendDeadlines(Command, tag=18, frozen=True):
+    """The exchange itself was away for ``away_us``: all deadlines are that much later."""
+
+    away_us: int
+
+
 AnyCommand = (
     NewOrder
     | CancelOrder
@@ -182,6 +217,11 @@ AnyCommand = (
     | SetMarketFilters
     | SetFeeTier
     | SetAccountFeeTier
+    | Checkpoint
+    | ActivateRules
+    | CancelAllAfter
+    | ExpireCancelAllAfter
+    | ExtendDeadlines
 )
 
 _encoder = msgspec.msgpack.Encoder()

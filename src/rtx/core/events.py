@@ -2,8 +2,8 @@
 
 Each command gives a list of events in the order in which they happened: trades first, then the final state of every
 order that the command touched, once each, in the order in which they were first touched. A cancel-replace gives the
-events of its cancellation, then those of its order. Units are those of
-:mod:`rtx.core.commands`. Fields are only ever appended, with a default.
+events of its cancellation, then those of its order; a dead-man's switch that runs out tells first that it is disarmed.
+Units are those of :mod:`rtx.core.commands`. Fields are only ever appended, with a default.
 """
 
 from __future__ import annotations
@@ -144,6 +144,32 @@ class Rejected(Event, tag=11, frozen=True):
     step: str = ""
 
 
+class CheckpointTaken(Event, tag=12, frozen=True):
+    """The state has this hash (:func:`rtx.core.snapshot.state_hash`, 32 bytes), its time being the checkpoint's."""
+
+    state_hash: bytes
+
+
+class RulesActivated(Event, tag=13, frozen=True):
+    """The commands after this one are computed by these rules."""
+
+    version: int
+
+
+class CancelAllAfterSet(Event, tag=14, frozen=True):
+    """The dead-man's switch of this session runs out at ``deadline_us`` (Unix microseconds; 0: it is disarmed)."""
+
+    account_id: int
+    session: str
+    deadline_us: int
+
+
+class DeadlinesExtended(Event, tag=15, frozen=True):
+    """All dead-man's switches run out ``away_us`` later."""
+
+    away_us: int
+
+
 AnyEvent = (
     Trade
     | OrderState
@@ -156,6 +182,10 @@ AnyEvent = (
     | FeeTierSet
     | AccountFeeTierSet
     | Rejected
+    | CheckpointTaken
+    | RulesActivated
+    | CancelAllAfterSet
+    | DeadlinesExtended
 )
 
 _encoder = msgspec.msgpack.Encoder()

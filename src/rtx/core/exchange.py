@@ -15,14 +15,19 @@ from msgspec.structs import astuple
 from rtx.core.accounts import Account, Balance
 from rtx.core.book import UNLIMITED_BUDGET, Match
 from rtx.core.commands import (
+    ActivateRules,
     AmendOrder,
     AnyCommand,
+    CancelAllAfter,
     CancelAllOrders,
     CancelOrder,
     CancelReplaceOrder,
+    Checkpoint,
     CreateAsset,
     CreateMarket,
     Deposit,
+    ExpireCancelAllAfter,
+    ExtendDeadlines,
     NewOrder,
     SetAccountFeeTier,
     SetFeeTier,
@@ -34,6 +39,9 @@ from rtx.core.events import (
     AccountFeeTierSet,
     AnyEvent,
     AssetCreated,
+    CancelAllAfterSet,
+    CheckpointTaken,
+    DeadlinesExtended,
     Deposited,
     FeeTierSet,
     MarketCreated,
@@ -41,6 +49,7 @@ from rtx.core.events import (
     MarketStatusChanged,
     OrderState,
     Rejected,
+    RulesActivated,
     Trade,
     Withdrawn,
 )
@@ -48,7 +57,15 @@ from rtx.core.fees import fee_amount
 from rtx.core.market import NO_MAXIMUM, Asset, Market
 from rtx.core.orders import Order
 from rtx.core.rejections import CancelReplaceRejectedError, Reason, RejectedError
-from rtx.core.validation import check_cancel, check_market_definition, check_market_filters, check_order, check_rates
+from rtx.core.rules import FIRST_RULES, LATEST_RULES, TRIGGERED_IN_ORDER_OF_PLACING
+from rtx.core.validation import (
+    check_cancel,
+    check_cancel_all_after,
+    check_market_definition,
+    check_market_filters,
+    check_order,
+    check_rates,
+)
 from rtx.core.vocabulary import (
     BUY,
     CANCEL_ONLY,
@@ -65,6 +82,7 @@ from rtx.core.vocabulary import (
     LIMIT_MAKER,
     MARKET,
     MAXIMUM_AMOUNT,
+    MOST_SESSIONS,
     NEW,
     PARTIALLY_FILLED,
     STOP_LOSS,
@@ -114,9 +132,16 @@ class Work:
 
 
 class Exchange:
-    """The whole state. Not safe for use from several threads; the engine has one."""
+    """The whole state. Not safe for use from several threads; the engine has one.
 
-    def __init__(self) -> None:
+    ``rules`` is the version of :mod:`rtx.core.rules` that it computes by, ``latest_rules`` the newest that it may be
+    told to compute by. ``deadlines``: when the dead-man's switch of an account's session runs out (Unix microseconds),
+    by (account id, session). Who finds that time is over says so by a command; nothing happens here by itself.
+    """
+
+    def __init__(self, latest_rules: int = LATEST_RULES) -> None:
+        self.rules = FIRST_RULES
+        self.latest_rules = latest_rules
         self.time_us = 0
         self.next_order_id = 1
         self.assets: dict[int, Asset] = {}
@@ -124,6 +149,8 @@ class Exchange:
         self.accounts: dict[int, Account] = {}
         self.orders: dict[int, Order] = {}
         self.fee_tiers: dict[int, tuple[int, int]] = {0: (0, 0)}
+        self.deadlines: dict[tuple[int, str], int] = {}
+        self._session_counts: dict[int, int] = {}
         self.changed_balances: list[Balance] = []
         self.fee_account = self.open_account(FEE_ACCOUNT_ID)
         self.external_account = self.open_account(EXTERNAL_ACCOUNT_ID)
@@ -141,6 +168,11 @@ class Exchange:
             SetMarketFilters: self._set_market_filters,
             SetFeeTier: self._set_fee_tier,
             SetAccountFeeTier: self._set_account_fee_tier,
+            Checkpoint: self._checkpoint,
+            ActivateRules: self._activate_rules,
+            CancelAllAfter: self._cancel_all_after,
+            ExpireCancelAllAfter: self._expire_cancel_all_after,
+            ExtendDeadlines: self._extend_deadlines,
         }
 
     # -- what callers use -----------------------------------------------------------------------------------------
@@ -549,7 +581,10 @@ class Exchange:
         self._collect_fees(quote_id, quote_fees)
         if market.waiting:
             low, high = (first_price, last_price) if taker_buys else (last_price, first_price)
-            work.triggered.extend(market.waiting.take_triggered(low, high))
+            triggered = market.waiting.take_triggered(low, high)
+            if self.rules >= TRIGGERED_IN_ORDER_OF_PLACING:
+                triggered.sort()
+            work.triggered.extend(triggered)
 
     def _collect_fees(self, asset_id: int, amount: int) -> None:
         if amount:
@@ -596,6 +631,9 @@ class Exchange:
         if market.status not in (TRADING, CANCEL_ONLY):
             raise RejectedError(Reason.MARKET_CLOSED)
 
+    def _markets_that_cancel(self) -> list[Market]:
+        return [market for market in self.markets.values() if market.status in (TRADING, CANCEL_ONLY)]
+
     def _find_open(self, market: Market, account_id: int, order_id: PassedOn, client_order_id: str) -> Order:
         """An open order of this account in this market; by both names when both are given."""
         order = None
@@ -632,14 +670,18 @@ class Exchange:
             markets = [self._market(command.market_id)]
             self._check_cancelling(markets[0])
         else:
-            markets = [m for m in self.markets.values() if m.status in (TRADING, CANCEL_ONLY)]
-        found: list[tuple[int, Market, Order]] = []
-        if account is not None:
-            for market in markets:
-                open_orders = account.open_orders.get(market.market_id, {})
-                found += [(order.order_id, market, order) for order in open_orders.values()]
-        if account is None or not found:
+            markets = self._markets_that_cancel()
+        events = self._cancel_in(markets, account) if account is not None else []
+        if not events:
             raise RejectedError(Reason.UNKNOWN_ORDER)
+        return events
+
+    def _cancel_in(self, markets: list[Market], account: Account) -> list[AnyEvent]:
+        """Cancel the open orders that an account has in these markets, by order id."""
+        found: list[tuple[int, Market, Order]] = []
+        for market in markets:
+            open_orders = account.open_orders.get(market.market_id, {})
+            found += [(order.order_id, market, order) for order in open_orders.values()]
         found.sort(key=lambda entry: entry[0])
         events: list[AnyEvent] = []
         for _, market, order in found:
@@ -691,6 +733,71 @@ class Exchange:
         market.book.reduce(order, reduction)
         order.quantity = quantity
         return [order.state(False)]
+
+    # -- dead-man's switches --------------------------------------------------------------------------------------
+
+    def set_deadline(self, account_id: int, session: str, deadline_us: int) -> None:
+        """Arm the dead-man's switch of a session, or disarm it (``deadline_us`` 0)."""
+        key = (account_id, session)
+        is_armed = key in self.deadlines
+        if deadline_us:
+            self.deadlines[key] = deadline_us
+            if not is_armed:
+                self._session_counts[account_id] = self._session_counts.get(account_id, 0) + 1
+        elif is_armed:
+            del self.deadlines[key]
+            self._session_counts[account_id] -= 1
+            if not self._session_counts[account_id]:
+                del self._session_counts[account_id]
+
+    def _cancel_all_after(self, command: CancelAllAfter) -> list[AnyEvent]:
+        check_cancel_all_after(command)
+        account_id, session = command.account_id, command.session
+        deadline_us = 0
+        if command.timeout_us:
+            is_another = (account_id, session) not in self.deadlines
+            if is_another and self._session_counts.get(account_id, 0) >= MOST_SESSIONS:
+                raise RejectedError(Reason.INVALID_FIELD, "session")
+            deadline_us = self.time_us + command.timeout_us
+        self.set_deadline(account_id, session, deadline_us)
+        return [CancelAllAfterSet(account_id, session, deadline_us)]
+
+    def _expire_cancel_all_after(self, command: ExpireCancelAllAfter) -> list[AnyEvent]:
+        account_id, session = command.account_id, command.session
+        deadline_us = self.deadlines.get((account_id, session))
+        if deadline_us is None or deadline_us != command.deadline_us:
+            raise RejectedError(Reason.UNKNOWN_DEADLINE, "deadline_us")
+        self.set_deadline(account_id, session, 0)
+        events: list[AnyEvent] = [CancelAllAfterSet(account_id, session, 0)]
+        account = self.accounts.get(account_id)
+        if account is not None:
+            events += self._cancel_in(self._markets_that_cancel(), account)
+        return events
+
+    def _extend_deadlines(self, command: ExtendDeadlines) -> list[AnyEvent]:
+        away_us = command.away_us
+        latest_us = max(self.deadlines.values(), default=0)
+        if not 0 < away_us <= MAXIMUM_AMOUNT - latest_us:
+            raise RejectedError(Reason.INVALID_FIELD, "away_us")
+        for key in self.deadlines:
+            self.deadlines[key] += away_us
+        return [DeadlinesExtended(away_us)]
+
+    # -- the state as such ----------------------------------------------------------------------------------------
+
+    def _checkpoint(self, _command: Checkpoint) -> list[AnyEvent]:
+        from rtx.core.snapshot import state_hash  # it imports this module
+
+        return [CheckpointTaken(state_hash(self))]
+
+    def _activate_rules(self, command: ActivateRules) -> list[AnyEvent]:
+        version = command.version
+        if version <= self.rules:
+            raise RejectedError(Reason.RULES_NOT_NEWER, "version")
+        if version > self.latest_rules:
+            raise RejectedError(Reason.UNKNOWN_RULES, "version")
+        self.rules = version
+        return [RulesActivated(version)]
 
     # -- money ----------------------------------------------------------------------------------------------------
 

@@ -38,6 +38,9 @@ class Reason(IntEnum):
     MARKET_STATUS_UNCHANGED = 25
     AMOUNT_NOT_POSITIVE = 26
     UNSUPPORTED_ORDER_COMBINATION = 27
+    UNKNOWN_RULES = 28
+    RULES_NOT_NEWER = 29
+    UNKNOWN_DEADLINE = 30
 
 
 class RejectedError(Exception):

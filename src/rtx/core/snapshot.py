@@ -19,9 +19,14 @@ from rtx.core.events import MarketCreated
 from rtx.core.exchange import Exchange
 from rtx.core.market import Asset, Market
 from rtx.core.orders import Order
+from rtx.core.rules import FIRST_RULES, LATEST_RULES
 from rtx.core.vocabulary import BUY
 
 SNAPSHOT_VERSION: Final = 1
+"""The form of a state by the first rules and without deadlines: all that programs before the second form know."""
+
+SNAPSHOT_VERSION_WITH_RULES: Final = 2
+"""The form of all other states; it says its number so that a program that would overlook the rest does not read it."""
 
 _ORDER_FIELDS: Final = (
     "order_id",
@@ -75,10 +80,14 @@ class _State(msgspec.Struct, array_like=True, gc=False):
     accounts: list[_AccountState]
 
 
+class _StateWithRules(_State, array_like=True, gc=False):
+    rules: int = FIRST_RULES
+    deadlines: list[tuple[int, str, int]] = []
+
+
 def dump(exchange: Exchange) -> bytes:
     """The state as MessagePack."""
-    state = _State(
-        SNAPSHOT_VERSION,
+    fields = (
         exchange.time_us,
         exchange.next_order_id,
         sorted((tier, *rates) for tier, rates in exchange.fee_tiers.items()),
@@ -86,21 +95,36 @@ def dump(exchange: Exchange) -> bytes:
         [_market_state(exchange, market) for _, market in sorted(exchange.markets.items())],
         [_account_state(account) for _, account in sorted(exchange.accounts.items())],
     )
-    return msgspec.msgpack.encode(state)
+    if exchange.rules == FIRST_RULES and not exchange.deadlines:
+        return msgspec.msgpack.encode(_State(SNAPSHOT_VERSION, *fields))
+    deadlines = sorted((*key, deadline_us) for key, deadline_us in exchange.deadlines.items())
+    return msgspec.msgpack.encode(
+        _StateWithRules(SNAPSHOT_VERSION_WITH_RULES, *fields, rules=exchange.rules, deadlines=deadlines)
+    )
 
 
-def load(data: bytes) -> Exchange:
-    """The exchange of which ``data`` is the dump; raises ``ValueError`` on any other version or form."""
-    state = msgspec.msgpack.decode(data, type=_State)
-    if state.version != SNAPSHOT_VERSION:
-        raise ValueError(f"snapshot has version {state.version}, this program reads {SNAPSHOT_VERSION}")
-    exchange = Exchange()
+def load(data: bytes, latest_rules: int = LATEST_RULES) -> Exchange:
+    """The exchange of which ``data`` is the dump.
+
+    Raises ``ValueError`` on any other version or form, and on rules that are newer than ``latest_rules``.
+    """
+    state = msgspec.msgpack.decode(data, type=_StateWithRules)
+    if state.version not in (SNAPSHOT_VERSION, SNAPSHOT_VERSION_WITH_RULES):
+        raise ValueError(
+            f"snapshot has version {state.version}, this program reads up to {SNAPSHOT_VERSION_WITH_RULES}"
+        )
+    if not FIRST_RULES <= state.rules <= latest_rules:
+        raise ValueError(f"snapshot is of rules {state.rules}, this program knows rules up to {latest_rules}")
+    exchange = Exchange(latest_rules)
+    exchange.rules = state.rules
     exchange.time_us = state.time_us
     exchange.next_order_id = state.next_order_id
     exchange.fee_tiers = {tier: (maker, taker) for tier, maker, taker in state.fee_tiers}
     for asset_id, symbol, scale, supply in state.assets:
         exchange.assets[asset_id] = asset = Asset(asset_id, symbol, scale)
         asset.supply = supply
+    for account_id, session, deadline_us in state.deadlines:
+        exchange.set_deadline(account_id, session, deadline_us)
     for account_state in state.accounts:
         _load_account(exchange, account_state)
     for market_state in state.markets:

@@ -5,7 +5,7 @@ The API refuses most of this already, in its own words; the core does not rely o
 
 from __future__ import annotations
 
-from rtx.core.commands import CancelOrder, CreateMarket, MarketFilters, NewOrder, SetFeeTier
+from rtx.core.commands import CancelAllAfter, CancelOrder, CreateMarket, MarketFilters, NewOrder, SetFeeTier
 from rtx.core.rejections import Reason, RejectedError
 from rtx.core.vocabulary import (
     FEE_ACCOUNT_ID,
@@ -14,6 +14,8 @@ from rtx.core.vocabulary import (
     GTC,
     LIMIT,
     LIMIT_MAKER,
+    LONGEST_CANCEL_ALL_AFTER_US,
+    LONGEST_SESSION,
     MARKET,
     MAXIMUM_AMOUNT,
     SELL,
@@ -77,6 +79,16 @@ def check_cancel(command: CancelOrder) -> None:
     """Refuse a condition that does not exist."""
     if not 0 <= command.restriction < len(CancelRestriction):
         raise RejectedError(Reason.INVALID_FIELD, "restriction")
+
+
+def check_cancel_all_after(command: CancelAllAfter) -> None:
+    """Refuse accounts that never have orders, names that are too long and times out of range."""
+    if not FEE_ACCOUNT_ID < command.account_id <= MAXIMUM_AMOUNT:
+        raise RejectedError(Reason.INVALID_FIELD, "account_id")
+    if len(command.session) > LONGEST_SESSION:
+        raise RejectedError(Reason.INVALID_FIELD, "session")
+    if not 0 <= command.timeout_us <= LONGEST_CANCEL_ALL_AFTER_US:
+        raise RejectedError(Reason.INVALID_FIELD, "timeout_us")
 
 
 def check_market_definition(command: CreateMarket, base_scale: int) -> int:

@@ -126,5 +126,14 @@ FIRST_USER_ACCOUNT_ID: Final = 1001
 MAXIMUM_AMOUNT: Final = 2**62
 """Largest amount of an asset, in its smallest unit, that may exist in all accounts together (fits a 64-bit integer)."""
 
+LONGEST_CANCEL_ALL_AFTER_US: Final = 24 * 60 * 60 * 1_000_000
+"""A dead-man's switch is set to a day at most."""
+
+MOST_SESSIONS: Final = 32
+"""Armed dead-man's switches of one account."""
+
+LONGEST_SESSION: Final = 64
+"""Characters in the name of a session."""
+
 FEE_RATE_DENOMINATOR: Final = 1_000_000
 """Fee rates are whole parts per million."""
