@@ -12,7 +12,7 @@ from tests.property.generator import CommandGenerator, opening_commands
 from tests.reference.exchange import Refusal
 from tests.reference.twin import DifferenceError, Twin
 
-from rtx.core.commands import AnyCommand, Command
+from rtx.core.commands import AnyCommand, Command, ExpireCancelAllAfter
 from rtx.core.events import AnyEvent, OrderState, Trade
 from rtx.core.rejections import Reason
 from rtx.core.vocabulary import (
@@ -37,8 +37,10 @@ class Coverage:
     accepted: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     outcomes: Counter[str] = field(default_factory=Counter)
 
-    def note(self, command: AnyCommand, time_us: int, events: Sequence[AnyEvent], refusals: Sequence[Refusal]) -> None:
-        """Count what one command did."""
+    def note(
+        self, command: AnyCommand, time_us: int, events: Sequence[AnyEvent], refusals: Sequence[Refusal], rules: int
+    ) -> None:
+        """Count what one command did, by these rules."""
         self.commands[type(command).__name__] += 1
         for refusal in refusals:
             self.reasons[Reason(refusal.reason)] += 1
@@ -54,7 +56,9 @@ class Coverage:
                 self._note_order(event, event.order_id in takers)
                 triggered += event.type > LIMIT_MAKER and event.working_at_us == time_us
         if triggered:
-            self.outcomes["one triggered" if triggered == 1 else "several triggered"] += 1
+            self.outcomes["one triggered" if triggered == 1 else f"several triggered by rules {rules}"] += 1
+        if type(command) is ExpireCancelAllAfter and not refusals:
+            self.outcomes["deadline with orders" if len(events) > 1 else "deadline without orders"] += 1
 
     def _note_order(self, state: OrderState, traded: bool) -> None:
         order_type, status = OrderType(state.type).name, OrderStatus(state.status).name
@@ -93,7 +97,7 @@ def run_episode(seed: str, command_count: int, coverage: Coverage, thorough_ever
             events, refusals = twin.apply(command, FIRST_TIME_US + index, thorough=index % thorough_every == 0)
         except DifferenceError as difference:
             raise EpisodeError(seed, *_fewest(commands, difference)) from None
-        coverage.note(command, FIRST_TIME_US + index, events, refusals)
+        coverage.note(command, FIRST_TIME_US + index, events, refusals, twin.exchange.rules)
         if index % RESTART_EVERY == RESTART_EVERY - 1:
             twin.restart()
     twin.compare_everything()

@@ -13,14 +13,19 @@ import msgspec
 from tests.reference.exchange import Order, ReferenceExchange
 
 from rtx.core.commands import (
+    ActivateRules,
     AmendOrder,
     AnyCommand,
+    CancelAllAfter,
     CancelAllOrders,
     CancelOrder,
     CancelReplaceOrder,
+    Checkpoint,
     CreateAsset,
     CreateMarket,
     Deposit,
+    ExpireCancelAllAfter,
+    ExtendDeadlines,
     MarketFilters,
     NewOrder,
     SetAccountFeeTier,
@@ -37,6 +42,8 @@ from rtx.core.vocabulary import (
     IOC,
     LIMIT,
     LIMIT_MAKER,
+    LONGEST_CANCEL_ALL_AFTER_US,
+    LONGEST_SESSION,
     MARKET,
     MAXIMUM_AMOUNT,
     SELL,
@@ -88,6 +95,7 @@ class CommandGenerator:
         self.random = random.Random(seed)
         self.reference = reference
         self.overlap = self.random.randint(1, 5)
+        self.busiest_account = self.random.choice(ACCOUNTS)
         self.kinds = (
             (self.new_order, 660),
             (self.cancel, 90),
@@ -102,6 +110,11 @@ class CommandGenerator:
             (self.set_account_fee_tier, 8),
             (self.create_asset, 2),
             (self.create_market, 5),
+            (self.checkpoint, 3),
+            (self.activate_rules, 2),
+            (self.cancel_all_after, 45),
+            (self.expire_cancel_all_after, 14),
+            (self.extend_deadlines, 3),
         )
         self.makers = [kind for kind, _ in self.kinds]
         self.weights = [weight for _, weight in self.kinds]
@@ -122,6 +135,8 @@ class CommandGenerator:
             if self.random.random() < 0.5:
                 return msgspec.structs.replace(command, order=self._spoil(command.order))
             return msgspec.structs.replace(command, cancel=self._spoil(command.cancel))
+        if not command.__struct_fields__:
+            return command
         name = self.random.choice(command.__struct_fields__)
         value = getattr(command, name)
         if name == "account_id":
@@ -291,6 +306,39 @@ class CommandGenerator:
     def set_account_fee_tier(self) -> SetAccountFeeTier:
         """Into a tier that may not exist."""
         return SetAccountFeeTier(self.random.choice(ACCOUNTS), self.random.randrange(4))
+
+    def checkpoint(self) -> Checkpoint:
+        """There is but one."""
+        return Checkpoint()
+
+    def activate_rules(self) -> ActivateRules:
+        """At a time of its own in each run the next rules, and again and again those that are known or not known."""
+        return ActivateRules(self.random.choice((2, 2, 2, 1, 3, 0)))
+
+    def cancel_all_after(self) -> CancelAllAfter:
+        """From so many sessions, mostly of one account, that some are too many."""
+        draw = self.random
+        account_id = self.busiest_account if draw.random() < 0.8 else draw.choice(ACCOUNTS)
+        session = draw.choice(("", *map(str, range(60)), "s" * LONGEST_SESSION, "s" * (LONGEST_SESSION + 1)))
+        timeout_us = draw.choice((1, 10, 1_000, LONGEST_CANCEL_ALL_AFTER_US, draw.randint(1, 10**7)))
+        if draw.random() < 0.1:
+            timeout_us = draw.choice((0, 0, 0, LONGEST_CANCEL_ALL_AFTER_US + 1))
+        return CancelAllAfter(account_id, timeout_us, session)
+
+    def expire_cancel_all_after(self) -> ExpireCancelAllAfter:
+        """Mostly of a deadline that stands; else of one that was, or of a session that never was."""
+        draw = self.random
+        deadlines = list(self.reference.deadlines.items())
+        if not deadlines or draw.random() < 0.1:
+            return ExpireCancelAllAfter(draw.choice(ACCOUNTS), "none", 0)
+        # Every account alike: most deadlines are those of one.
+        account_id = draw.choice(sorted({account_id for (account_id, _), _ in deadlines}))
+        (_, session), deadline_us = draw.choice([entry for entry in deadlines if entry[0][0] == account_id])
+        return ExpireCancelAllAfter(account_id, session, deadline_us - (draw.random() < 0.2))
+
+    def extend_deadlines(self) -> ExtendDeadlines:
+        """By some seconds, mostly."""
+        return ExtendDeadlines(self.random.choice((1, 3_000_000, 10**9, 0, -1)))
 
     def create_asset(self) -> CreateAsset:
         """A few more than there are, and again those that are there."""

@@ -37,7 +37,9 @@ def test_the_commands_place_every_kind_of_order(coverage: Coverage) -> None:
 
 
 def test_the_commands_reach_every_outcome_that_is_hard_to_reach(coverage: Coverage) -> None:
-    expected = {"trade", "trade with oneself", "one triggered", "several triggered"}
+    expected = {"trade", "trade with oneself", "one triggered"}
+    expected |= {"several triggered by rules 1", "several triggered by rules 2"}
+    expected |= {"deadline with orders", "deadline without orders"}
     expected |= {f"prevented {mode}" for mode in ("EXPIRE_TAKER", "EXPIRE_MAKER", "EXPIRE_BOTH", "DECREMENT")}
     expected |= {"cancel half refused", "order half refused"}
     for side in Side:

@@ -11,8 +11,10 @@ from tests.property.generator import CommandGenerator, opening_commands
 from tests.reference.exchange import ReferenceExchange
 
 from rtx.core.commands import (
+    ActivateRules,
     AmendOrder,
     AnyCommand,
+    CancelAllAfter,
     CancelOrder,
     CreateAsset,
     CreateMarket,
@@ -184,6 +186,12 @@ CHANGES: list[tuple[AnyCommand, ...]] = [
     (AmendOrder(1004, 1, 1, 0, "stop"),),
     (limit_order(1001, BUY, 9, 1, "x"),),
     (limit_order(1001, SELL, 5, 1, "x"),),
+    (ActivateRules(2),),
+    (CancelAllAfter(1001, 1),),
+    (CancelAllAfter(1001, 2),),
+    (CancelAllAfter(1002, 1),),
+    (CancelAllAfter(1001, 1, "session"),),
+    (CancelAllAfter(1001, 1), ActivateRules(2)),
 ]
 
 

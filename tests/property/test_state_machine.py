@@ -10,12 +10,17 @@ from tests.property.generator import ACCOUNTS, ASSETS, MARKETS, opening_commands
 from tests.reference.twin import Twin
 
 from rtx.core.commands import (
+    ActivateRules,
     AmendOrder,
     AnyCommand,
+    CancelAllAfter,
     CancelAllOrders,
     CancelOrder,
     CancelReplaceOrder,
+    Checkpoint,
     Deposit,
+    ExpireCancelAllAfter,
+    ExtendDeadlines,
     MarketFilters,
     NewOrder,
     SetAccountFeeTier,
@@ -47,6 +52,7 @@ prices = st.integers(7, 11)
 quantities = st.integers(1, 5)
 client_order_ids = st.sampled_from(["a", "b", "c", "d", "e", "f"])
 order_ids = st.integers(0, 30)
+sessions = st.sampled_from(["", "one", "s" * 64, "s" * 65])
 anything = st.one_of(
     st.integers(-2, 12), st.sampled_from([-(2**63), 2**31, MAXIMUM_AMOUNT, MAXIMUM_AMOUNT + 1, 2**63 - 1])
 )
@@ -190,6 +196,34 @@ class ExchangeMachine(RuleBasedStateMachine):
     def set_account_fees(self, account_id: int, tier: int) -> None:
         """Tier 2 does not exist."""
         self.apply(SetAccountFeeTier(account_id, tier))
+
+    @rule()
+    def checkpoint(self) -> None:
+        """The hash is that of the state, whatever the state is."""
+        self.apply(Checkpoint())
+
+    @rule(version=st.integers(0, 3))
+    def activate_rules(self, version: int) -> None:
+        """Known ones, old ones and some that come later."""
+        self.apply(ActivateRules(version))
+
+    @rule(account_id=accounts, timeout_us=anything, session=sessions)
+    def cancel_all_after(self, account_id: int, timeout_us: int, session: str) -> None:
+        """Any time, also none."""
+        self.apply(CancelAllAfter(account_id, timeout_us, session))
+
+    @rule(position=st.integers(0, 3), too_late_us=st.sampled_from([0, 0, 0, 1]))
+    def expire(self, position: int, too_late_us: int) -> None:
+        """A deadline that stands, or one that is gone."""
+        deadlines = sorted(self.twin.reference.deadlines.items())
+        if deadlines:
+            (account_id, session), deadline_us = deadlines[position % len(deadlines)]
+            self.apply(ExpireCancelAllAfter(account_id, session, deadline_us - too_late_us))
+
+    @rule(away_us=anything)
+    def extend_deadlines(self, away_us: int) -> None:
+        """Also by more than a number can hold."""
+        self.apply(ExtendDeadlines(away_us))
 
     @rule()
     def restart(self) -> None:

@@ -11,14 +11,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from rtx.core.commands import (
+    ActivateRules,
     AmendOrder,
     AnyCommand,
+    CancelAllAfter,
     CancelAllOrders,
     CancelOrder,
     CancelReplaceOrder,
+    Checkpoint,
     CreateAsset,
     CreateMarket,
     Deposit,
+    ExpireCancelAllAfter,
+    ExtendDeadlines,
     MarketFilters,
     NewOrder,
     SetAccountFeeTier,
@@ -57,6 +62,8 @@ PRICED_TYPES = {
 }
 TIME_IN_FORCE_TYPES = {OrderType.LIMIT, OrderType.STOP_LOSS_LIMIT, OrderType.TAKE_PROFIT_LIMIT}
 WHOLE = 1_000_000
+NEWEST_RULES = 2
+A_DAY_US = 86_400_000_000
 
 
 class RefusedError(Exception):
@@ -153,8 +160,12 @@ class Refusal:
 
 @dataclass
 class Outcome:
-    """All that one command did; ``changed`` tells whether it did anything at all."""
+    """All that one command did; ``changed`` tells whether it did anything at all.
 
+    ``announced``: what it did besides fills and orders, as the event's name and fields.
+    """
+
+    announced: list[tuple[object, ...]] = field(default_factory=list)
     fills: list[Fill] = field(default_factory=list)
     orders: list[Order] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
@@ -174,6 +185,9 @@ class ReferenceExchange:
         self.last_order_id = 0
         self.last_arrival = 0
         self.time_us = 0
+        self.rules = 1
+        self.deadlines: dict[tuple[int, str], int] = {}
+        self.announced: list[tuple[object, ...]] = []
         self.fills: list[Fill] = []
         self.touched: list[Order] = []
         self.refusals: list[Refusal] = []
@@ -183,13 +197,13 @@ class ReferenceExchange:
     def apply(self, command: AnyCommand, time_us: int) -> Outcome:
         """Do one command and say what happened; a refused one changes nothing."""
         self.time_us = time_us
-        self.fills, self.touched, self.refusals = [], [], []
+        self.announced, self.fills, self.touched, self.refusals = [], [], [], []
         try:
             self._dispatch(command)
         except RefusedError as refused:
             return Outcome(refusals=[_refusal(refused)], changed=False)
         changed = len(self.refusals) < 2
-        return Outcome(self.fills, [replace(order) for order in self.touched], self.refusals, changed)
+        return Outcome(self.announced, self.fills, [replace(order) for order in self.touched], self.refusals, changed)
 
     def held(self, account_id: int, asset_id: int) -> int:
         """What the open orders of the account reserve, in smallest units of the asset."""
@@ -256,6 +270,16 @@ class ReferenceExchange:
                 self._set_fee_tier(command)
             case SetAccountFeeTier():
                 self._set_account_fee_tier(command)
+            case Checkpoint():
+                pass
+            case ActivateRules():
+                self._activate_rules(command)
+            case CancelAllAfter():
+                self._cancel_all_after(command)
+            case ExpireCancelAllAfter():
+                self._expire_cancel_all_after(command)
+            case ExtendDeadlines():
+                self._extend_deadlines(command)
 
     def _check_transfer(self, command: Deposit | Withdraw) -> None:
         if command.asset_id not in self.assets:
@@ -373,18 +397,63 @@ class ReferenceExchange:
             market = self._market(command.market_id)
             if market.status not in (MarketStatus.TRADING, MarketStatus.CANCEL_ONLY):
                 raise RefusedError(Reason.MARKET_CLOSED)
+        if not self._close_all(command.account_id, command.market_id):
+            raise RefusedError(Reason.UNKNOWN_ORDER)
+
+    def _close_all(self, account_id: int, market_id: int) -> bool:
+        """Cancel what an account has in a market (0: in any); tells whether there was anything."""
         chosen = [
             order
             for order in self.open_orders
-            if order.account_id == command.account_id
-            and command.market_id in (0, order.market_id)
+            if order.account_id == account_id
+            and market_id in (0, order.market_id)
             and self.markets[order.market_id].status in (MarketStatus.TRADING, MarketStatus.CANCEL_ONLY)
         ]
-        if not chosen:
-            raise RefusedError(Reason.UNKNOWN_ORDER)
         for order in sorted(chosen, key=lambda order: order.order_id):
             self._touch(order)
             self._close(order, OrderStatus.CANCELED)
+        return bool(chosen)
+
+    def _cancel_all_after(self, command: CancelAllAfter) -> None:
+        if not FEE_ACCOUNT_ID < command.account_id <= MAXIMUM_AMOUNT:
+            raise RefusedError(Reason.INVALID_FIELD, "account_id")
+        if len(command.session) > 64:
+            raise RefusedError(Reason.INVALID_FIELD, "session")
+        if not 0 <= command.timeout_us <= A_DAY_US:
+            raise RefusedError(Reason.INVALID_FIELD, "timeout_us")
+        others = [key for key in self.deadlines if key[0] == command.account_id and key[1] != command.session]
+        deadline_us = 0
+        if command.timeout_us == 0:
+            self.deadlines.pop((command.account_id, command.session), None)
+        else:
+            is_armed = (command.account_id, command.session) in self.deadlines
+            if not is_armed and len(others) >= 32:
+                raise RefusedError(Reason.INVALID_FIELD, "session")
+            deadline_us = self.time_us + command.timeout_us
+            self.deadlines[command.account_id, command.session] = deadline_us
+        self.announced.append(("CancelAllAfterSet", command.account_id, command.session, deadline_us))
+
+    def _expire_cancel_all_after(self, command: ExpireCancelAllAfter) -> None:
+        if ((command.account_id, command.session), command.deadline_us) not in self.deadlines.items():
+            raise RefusedError(Reason.UNKNOWN_DEADLINE, "deadline_us")
+        del self.deadlines[command.account_id, command.session]
+        self.announced.append(("CancelAllAfterSet", command.account_id, command.session, 0))
+        self._close_all(command.account_id, 0)
+
+    def _extend_deadlines(self, command: ExtendDeadlines) -> None:
+        extended = {key: deadline_us + command.away_us for key, deadline_us in self.deadlines.items()}
+        if command.away_us < 1 or any(late > MAXIMUM_AMOUNT for late in (command.away_us, *extended.values())):
+            raise RefusedError(Reason.INVALID_FIELD, "away_us")
+        self.deadlines = extended
+        self.announced.append(("DeadlinesExtended", command.away_us))
+
+    def _activate_rules(self, command: ActivateRules) -> None:
+        if command.version <= self.rules:
+            raise RefusedError(Reason.RULES_NOT_NEWER, "version")
+        if command.version > NEWEST_RULES:
+            raise RefusedError(Reason.UNKNOWN_RULES, "version")
+        self.rules = command.version
+        self.announced.append(("RulesActivated", command.version))
 
     def _cancel_replace(self, command: CancelReplaceOrder) -> None:
         cancel, order = command.cancel, command.order
@@ -737,6 +806,9 @@ class ReferenceExchange:
         falling = [
             order for order in waiting if not _triggers_when_rising(order.type, order.side) and order.stop_price >= low
         ]
+        if self.rules >= 2:
+            queue.extend(sorted(rising + falling, key=lambda order: order.order_id))
+            return
         queue.extend(sorted(rising, key=lambda order: (order.stop_price, order.order_id)))
         queue.extend(sorted(falling, key=lambda order: (-order.stop_price, order.order_id)))
 

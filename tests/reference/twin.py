@@ -10,8 +10,17 @@ from collections import Counter
 
 from tests.reference.exchange import Order, Outcome, ReferenceExchange, Refusal
 
-from rtx.core.commands import AnyCommand, NewOrder
-from rtx.core.events import AnyEvent, OrderState, Rejected, Trade
+from rtx.core.commands import AnyCommand, Checkpoint, NewOrder
+from rtx.core.events import (
+    AnyEvent,
+    CancelAllAfterSet,
+    CheckpointTaken,
+    DeadlinesExtended,
+    OrderState,
+    Rejected,
+    RulesActivated,
+    Trade,
+)
 from rtx.core.exchange import Exchange
 from rtx.core.ledger import postings
 from rtx.core.rejections import CancelReplaceRejectedError, Reason, RejectedError
@@ -27,6 +36,9 @@ from rtx.core.vocabulary import (
 
 REASONS_WITH_FIELD = {Reason.INVALID_FIELD, Reason.UNSUPPORTED_ORDER_COMBINATION, Reason.FILTER_PRICE}
 """Where the field is part of the meaning; elsewhere it only helps whoever reads the message."""
+
+
+_ANNOUNCEMENTS = (RulesActivated, CancelAllAfterSet, DeadlinesExtended)
 
 
 class DifferenceError(AssertionError):
@@ -54,6 +66,8 @@ class Twin:
         outcome = self.reference.apply(command, time_us)
         events, refusals = apply_to_core(self.exchange, command, time_us)
         self._compare_outcome(outcome, events, refusals)
+        if type(command) is Checkpoint:
+            _expect("checkpoint", [CheckpointTaken(self._state_hash())], events)
         self._project(command, events)
         self._compare_balances()
         if thorough:
@@ -72,6 +86,8 @@ class Twin:
 
     def compare_everything(self) -> None:
         """Compare what is too expensive for every command."""
+        _expect("rules", self.reference.rules, self.exchange.rules)
+        _expect("deadlines", self.reference.deadlines, self.exchange.deadlines)
         reference_open = {order.order_id: _reference_row(order) for order in self.reference.open_orders}
         _expect("open orders by events", reference_open, {key: _core_row(o) for key, o in self.open_orders.items()})
         _expect("open orders in the core", sorted(reference_open), [o.order_id for o in self.exchange.open_orders()])
@@ -97,6 +113,9 @@ class Twin:
     def _compare_outcome(self, outcome: Outcome, events: list[AnyEvent], refusals: list[Refusal]) -> None:
         _expect("refusals", [_comparable(r) for r in outcome.refusals], [_comparable(r) for r in refusals])
         _check_numbers(events)
+        announced = [event for event in events if isinstance(event, _ANNOUNCEMENTS)]
+        _expect("announced", outcome.announced, [(type(event).__name__, *_values(event)) for event in announced])
+        _expect("announcements come first", announced, events[: len(announced)])
         trades = [event for event in events if type(event) is Trade]
         _expect("fills", [tuple(vars(fill).values()) for fill in outcome.fills], [_values(trade) for trade in trades])
         states = [event for event in events if type(event) is OrderState]
@@ -197,7 +216,7 @@ def _comparable(refusal: Refusal) -> tuple[str, str, str]:
     return (refusal.step, reason.name, refusal.field_name if reason in REASONS_WITH_FIELD else "")
 
 
-def _values(event: Trade | OrderState) -> tuple[object, ...]:
+def _values(event: AnyEvent) -> tuple[object, ...]:
     return tuple(getattr(event, name) for name in event.__struct_fields__)
 
 
