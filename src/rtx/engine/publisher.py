@@ -2,8 +2,13 @@
 
 Market data may get lost, trading may not be held up: :meth:`MarketDataPublisher.offer` only appends to a bounded queue,
 and one task of its own does everything that can be slow or fail. What is lost shows: each update names the one before
-it, and once a second every market's position is announced, so that a receiver learns of a loss even when no further
-update follows. It then takes the book from the engine and the trades from PostgreSQL.
+it, and once a second the leader says of every market that nothing happened since its last update, so that a receiver
+learns of a loss even when no further update follows. It then takes the book from the engine and the trades from
+PostgreSQL.
+
+Whatever is published is true for ever: "between these two journal positions these levels and trades changed, and nothing
+else". So it does no harm when several engines publish, one of them late and one that leads no more: a receiver takes
+what continues its own position and has no use for the rest.
 """
 
 from __future__ import annotations
@@ -57,7 +62,8 @@ class MarketDataPublisher:
         self._connect = connect
         self._queue: deque[MarketUpdate] = deque()
         self._queue_length_max = queue_length_max
-        self._positions: dict[int, MarketUpdate] = {}
+        self._positions: dict[int, int] = {}
+        self._newest: MarketUpdate | None = None
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -71,16 +77,26 @@ class MarketDataPublisher:
             self._queue.popleft()
             PUBLISH_FAILURES.inc()
         self._queue.append(update)
-        self._positions[update.market_id] = update
+        has_changes = bool(update.bids or update.asks or update.trades)
+        self._positions[update.market_id] = update.sequence if has_changes else update.previous_sequence
+        self._newest = update
         self._wake.set()
 
-    def announce(self, market_id: int, sequence: int, time_us: int) -> None:
+    def announce(self, market_id: int, sequence: int, time_us: int, *, unchanged_since: int | None = None) -> None:
         """Say where a market stands; for every market when the engine begins to lead.
 
-        What the leader before committed and did not publish is found so. ``previous_sequence`` of the market's next
-        update is this ``sequence``.
+        What the leader before committed and did not publish is found so. Nothing happened in the market after
+        ``unchanged_since`` (see :class:`rtx.engine.book_positions.BookPositions`): receivers that are there already go
+        on from ``sequence``, all others read the book. Where that is not known, all that are not at ``sequence`` do.
         """
-        self.offer(_announcement(market_id, sequence, time_us))
+        self.offer(
+            _announcement(market_id, sequence if unchanged_since is None else unchanged_since, sequence, time_us)
+        )
+
+    def retire(self) -> None:
+        """Announce nothing any more: another engine may lead. What is queued was committed, and still goes out."""
+        self._positions.clear()
+        self._newest = None
 
     def start(self) -> None:
         """Begin to publish."""
@@ -117,11 +133,21 @@ class MarketDataPublisher:
             batch = [self._queue.popleft() for _ in range(min(len(self._queue), _UPDATES_PER_TURN_MAX))]
             if not self._queue and loop.time() >= next_announcement:
                 next_announcement = loop.time() + _ANNOUNCEMENT_INTERVAL_S
-                batch += [_announcement(at.market_id, at.sequence, at.time_us) for at in self._positions.values()]
+                batch += self._announcements()
             if batch:
                 await self._publish_batch(transport, batch)
             if not self._queue:
                 await self._wait_for_work(next_announcement - loop.time())
+
+    def _announcements(self) -> list[MarketUpdate]:
+        """What is true when all that was offered is on its way: up to the newest update each market is at its last."""
+        newest = self._newest
+        if newest is None:
+            return []
+        return [
+            _announcement(market_id, sequence, newest.sequence, newest.time_us)
+            for market_id, sequence in self._positions.items()
+        ]
 
     async def _publish_batch(self, transport: Transport, batch: Sequence[MarketUpdate]) -> None:
         try:
@@ -172,6 +198,6 @@ class _RedisTransport:
         await pipeline.execute()
 
 
-def _announcement(market_id: int, sequence: int, time_us: int) -> MarketUpdate:
-    """An update without changes: who is not at ``sequence`` has missed something."""
-    return MarketUpdate(market_id, sequence, sequence, time_us, [], [], [])
+def _announcement(market_id: int, unchanged_since: int, sequence: int, time_us: int) -> MarketUpdate:
+    """An update without changes: who is not at ``unchanged_since`` has missed something."""
+    return MarketUpdate(market_id, unchanged_since, sequence, time_us, [], [], [])

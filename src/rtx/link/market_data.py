@@ -1,7 +1,8 @@
 """What the engine publishes about a market after each commit, through Redis, to every API worker.
 
 Delivery is at most once: ``previous_sequence`` lets a receiver see that it missed something, and take the book afresh
-from the engine (:data:`rtx.link.messages.QUERY_BOOK`).
+from the engine (:data:`rtx.link.messages.QUERY_BOOK`). Updates of several engines may come mixed and late: each stays
+true, and a receiver takes those that continue its own position.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ class PublicTrade(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class MarketUpdate(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """All that one committed batch changed in one market.
+    """All that happened in one market behind one journal position up to another; often nothing.
 
     ``bids`` and ``asks`` are (price in ticks, new total quantity in lots; 0: the level is gone). ``sequence`` is the
-    journal position after the batch, ``previous_sequence`` that of the update of this market published before (0: none
-    since this engine began to lead).
+    journal position after the batch, ``previous_sequence`` one behind which nothing else happened in this market (0: the
+    publisher knows none).
     """
 
     market_id: int

@@ -44,7 +44,7 @@ class FakeRedis:
         while len(updates) < count:
             name, update = await self._arrived.get()
             assert name == channel(update.market_id)
-            if update.previous_sequence != update.sequence:
+            if not is_announcement(update):
                 updates.append(update)
         return updates
 
@@ -52,8 +52,19 @@ class FakeRedis:
         """The next announcement."""
         while True:
             _name, update = await self._arrived.get()
-            if update.previous_sequence == update.sequence:
+            if is_announcement(update):
                 return update
+
+    async def announced(self, market_id: int, sequence: int) -> MarketUpdate:
+        """The next announcement of a market that says where it stands at a journal position."""
+        while True:
+            update = await self.announcement()
+            if (update.market_id, update.sequence) == (market_id, sequence):
+                return update
+
+
+def is_announcement(update: MarketUpdate) -> bool:
+    return not (update.bids or update.asks or update.trades)
 
 
 def update(sequence: int, market_id: int = 7) -> MarketUpdate:
@@ -128,3 +139,35 @@ async def test_a_new_leader_says_where_markets_stand(publisher: MarketDataPublis
     publisher.start()
     publisher.announce(7, 40, 5)
     assert await redis.announcement() == MarketUpdate(7, 40, 40, 5, [], [], [])
+
+
+async def test_a_new_leader_says_since_when_nothing_happened(publisher: MarketDataPublisher, redis: FakeRedis) -> None:
+    publisher.start()
+    publisher.announce(7, 40, 5, unchanged_since=33)
+    assert await redis.announcement() == MarketUpdate(7, 33, 40, 5, [], [], [])
+    assert await redis.announcement() == MarketUpdate(7, 33, 40, 5, [], [], [])
+
+
+async def test_a_quiet_market_is_told_to_stand_still_up_to_the_newest_position(
+    publisher: MarketDataPublisher, redis: FakeRedis
+) -> None:
+    publisher.start()
+    publisher.offer(update(10, market_id=1))
+    publisher.offer(update(20, market_id=2))
+    assert await redis.announced(1, 20) == MarketUpdate(1, 10, 20, 20, [], [], [])
+
+
+async def test_who_leads_no_more_announces_nothing_and_sends_what_was_committed(
+    publisher: MarketDataPublisher, redis: FakeRedis
+) -> None:
+    publisher.start()
+    redis.answers.clear()
+    publisher.offer(update(1))
+    await redis.is_asked.wait()
+    publisher.offer(update(2))
+    publisher.retire()
+    redis.answers.set()
+    assert [one.sequence for one in await redis.changes(2)] == [1, 2]
+    publisher.announce(8, 40, 5)
+    assert (await redis.announcement()).market_id == 8
+    assert (await redis.announcement()).market_id == 8
