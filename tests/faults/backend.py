@@ -11,12 +11,13 @@ import subprocess
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import msgspec
 import psutil
-from tests.faults.exchange_client import HttpConnection, NoAnswerError, NotSentError
+from tests.faults.exchange_client import Address, HttpConnection, NoAnswerError, NotSentError
 from tests.faults.venue import Operator
 
 from rtx.supervisor.backend import BackendState, read_state
@@ -25,6 +26,8 @@ START_TIMEOUT_S: Final = 60.0
 END_TIMEOUT_S: Final = 40.0
 POLL_INTERVAL_S: Final = 0.02
 API_WORKERS: Final = 2
+LOOPBACK: Final = "127.0.0.1"
+JWT_SECRET: Final = "the secret of the tests, which is long enough for everything"
 SNAPSHOT_COMMANDS: Final = 400
 """So few that snapshots are made, and recovered from, while the faults happen."""
 
@@ -40,8 +43,9 @@ os.execv(sys.argv[2], sys.argv[2:])
 class BackendProcess(ABC):
     """A backend that can be started, killed and started again on the same data."""
 
-    def __init__(self, directory: Path) -> None:
-        self.port, self._metrics_port = free_port(), free_port()
+    def __init__(self, directory: Path, host: str = LOOPBACK) -> None:
+        self.address: Address = (host, free_port())
+        self._metrics_port = free_port()
         self._directory = directory
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -69,6 +73,11 @@ class BackendProcess(ABC):
         """What is set for the program in addition."""
 
     @property
+    def launcher(self) -> Sequence[str]:
+        """A command line that becomes the one after it, if it is to run somewhere else."""
+        return ()
+
+    @property
     def log(self) -> Path:
         """What the program wrote."""
         return self._directory / "backend.log"
@@ -90,7 +99,7 @@ class BackendProcess(ABC):
         program = str(Path(sys.executable).with_name("rtx"))
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _LAUNCH, str(os.getpid()), program, *self.command()],
+                [*self.launcher, sys.executable, "-c", _LAUNCH, str(os.getpid()), program, *self.command()],
                 env={**os.environ, **self.environment(), "RTX_SNAPSHOT_COMMANDS": str(SNAPSHOT_COMMANDS)},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -99,7 +108,7 @@ class BackendProcess(ABC):
 
     async def ready(self) -> None:
         """Wait until the backend says that it serves."""
-        with contextlib.closing(HttpConnection(self.port)) as connection:
+        with contextlib.closing(HttpConnection(self.address)) as connection:
             async with asyncio.timeout(START_TIMEOUT_S):
                 while not await self._is_ready(connection):  # noqa: ASYNC110 - other processes set no event
                     await asyncio.sleep(POLL_INTERVAL_S)
@@ -152,18 +161,46 @@ class BackendProcess(ABC):
             self.kill_everything()
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a backend runs: the address that it serves at, and what turns into a program that is to run there."""
+
+    host: str = LOOPBACK
+    launcher: Sequence[str] = ()
+
+
+HERE: Final = Place()
+
+
+@dataclass(frozen=True)
+class Servers:
+    """PostgreSQL and Valkey as a backend reaches them."""
+
+    database_url: str
+    redis_url: str
+
+
 class ServeProcess(BackendProcess):
-    """`rtx serve` on servers that the test runs."""
+    """`rtx serve` on servers that the test runs; ``name`` is the engine's in the lease."""
 
-    def __init__(self, directory: Path, database_url: str, redis_url: str, operator: Operator) -> None:
-        super().__init__(directory)
-        self._database_url = database_url
-        self._redis_url = redis_url
+    def __init__(
+        self,
+        directory: Path,
+        servers: Servers,
+        operator: Operator,
+        *,
+        name: str = "alone",
+        colour: str = "blue",
+        api_workers: int = API_WORKERS,
+        place: Place = HERE,
+    ) -> None:
+        super().__init__(directory, place.host)
+        self.name = name
+        self.colour = colour
+        self._servers = servers
         self._operator = operator
-
-    def twin(self, directory: Path) -> ServeProcess:
-        """Another backend on the same servers."""
-        return ServeProcess(directory, self._database_url, self._redis_url, self._operator)
+        self._api_workers = api_workers
+        self._launcher = place.launcher
 
     @property
     def operator(self) -> Operator:
@@ -171,25 +208,33 @@ class ServeProcess(BackendProcess):
 
     @property
     def database_url(self) -> str:
-        return self._database_url
+        return self._servers.database_url
 
     @property
     def state_file(self) -> Path:
         return self._directory / "state.json"
 
+    @property
+    def launcher(self) -> Sequence[str]:
+        return self._launcher
+
     def command(self) -> Sequence[str]:
         return ["serve", "--state-file", str(self.state_file)]
 
     def environment(self) -> dict[str, str]:
+        host, port = self.address
         return {
-            "DATABASE_URL": self._database_url,
-            "REDIS_URL": self._redis_url,
-            "JWT_SECRET": "the secret of the tests, which is long enough for everything",
-            "RTX_HOST": "127.0.0.1",
-            "RTX_PORT": str(self.port),
-            "RTX_METRICS_HOST": "127.0.0.1",
+            "DATABASE_URL": self._servers.database_url,
+            "REDIS_URL": self._servers.redis_url,
+            "JWT_SECRET": JWT_SECRET,
+            "RTX_HOST": host,
+            "RTX_PORT": str(port),
+            "RTX_METRICS_HOST": host,
             "RTX_METRICS_PORT": str(self._metrics_port),
-            "RTX_API_WORKERS": str(API_WORKERS),
+            "RTX_API_WORKERS": str(self._api_workers),
+            "RTX_ENGINE_HOST": host,
+            "RTX_ENGINE_HOLDER": self.name,
+            "RTX_COLOUR": self.colour,
         }
 
 
@@ -214,7 +259,7 @@ class DevProcess(BackendProcess):
         return self._data / "run" / "backend.json"
 
     def command(self) -> Sequence[str]:
-        ports = ["--port", str(self.port), "--metrics-port", str(self._metrics_port)]
+        ports = ["--port", str(self.address[1]), "--metrics-port", str(self._metrics_port)]
         return ["dev", "--no-demo", "--data", str(self._data), "--ready-file", str(self._ready_path), *ports]
 
     def environment(self) -> dict[str, str]:
@@ -258,6 +303,6 @@ async def running(backend: BackendProcess) -> AsyncIterator[None]:
 def free_port() -> int:
     """A port of the loopback that nobody uses now."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((LOOPBACK, 0))
         port: int = probe.getsockname()[1]
         return port

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from tests.faults.exchange_client import Address
 from tests.faults.venue import read_book
 from tests.unit.streams.recipe_client import RecipeClient
 from websockets.asyncio.client import connect
@@ -12,17 +13,17 @@ from websockets.asyncio.client import connect
 class BookFollower(RecipeClient):
     """Follows one market until cancelled."""
 
-    def __init__(self, port: int, symbol: str) -> None:
+    def __init__(self, address: Address, symbol: str) -> None:
         super().__init__()
-        self._port = port
+        self._address = address
         self._symbol = symbol
         self._moved = asyncio.Event()
 
     async def run(self) -> None:
         """Listen, and take a snapshot whenever one is wanted."""
         async with asyncio.TaskGroup() as group:
-            path = f"ws://127.0.0.1:{self._port}/ws/{self._symbol.lower()}@depth@100ms"
-            async with connect(path) as socket:
+            host, port = self._address
+            async with connect(f"ws://{host}:{port}/ws/{self._symbol.lower()}@depth@100ms") as socket:
                 async for message in socket:
                     assert isinstance(message, str)
                     self.offer(message)
@@ -38,6 +39,6 @@ class BookFollower(RecipeClient):
             await self._moved.wait()
 
     async def _ask_for_snapshot(self) -> None:
-        book = await read_book(self._port, self._symbol)
+        book = await read_book([self._address], self._symbol)
         self.take_snapshot(book["lastUpdateId"], dict(book["bids"]), dict(book["asks"]))
         self._moved.set()

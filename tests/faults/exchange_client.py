@@ -12,8 +12,14 @@ from urllib.parse import urlencode
 
 import msgspec
 
-REQUEST_TIMEOUT_S: Final = 10.0
+REQUEST_TIMEOUT_S: Final = 15.0
+"""More than the backend takes to say that it does not know."""
+
 RECEIVE_WINDOW_MS: Final = 60_000
+
+
+Address = tuple[str, int]
+"""Host and port."""
 
 
 class NotSentError(Exception):
@@ -21,7 +27,14 @@ class NotSentError(Exception):
 
 
 class NoAnswerError(Exception):
-    """The request left, in part or whole, and no whole answer came: what became of it is unknown."""
+    """The request left, in part or whole, and no whole answer came: what became of it is unknown.
+
+    ``address`` is where it was sent.
+    """
+
+    def __init__(self, address: Address, reason: str) -> None:
+        super().__init__(reason)
+        self.address = address
 
 
 @dataclass(frozen=True)
@@ -53,10 +66,14 @@ class Credentials:
 
 
 class HttpConnection:
-    """One connection that is kept, with one request at a time; it is made anew when it turns out to be gone."""
+    """One connection that is kept, with one request at a time; it is made anew when it turns out to be gone.
 
-    def __init__(self, port: int, timeout_s: float = REQUEST_TIMEOUT_S) -> None:
-        self._port = port
+    It goes to the first of the addresses that takes it, as a load balancer would send it there.
+    """
+
+    def __init__(self, *addresses: Address, timeout_s: float = REQUEST_TIMEOUT_S) -> None:
+        self.address = addresses[0]
+        self._addresses = addresses
         self._timeout_s = timeout_s
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
@@ -77,11 +94,16 @@ class HttpConnection:
                 return await self._receive(reader)
         except (OSError, TimeoutError, asyncio.IncompleteReadError) as error:
             self.close()
-            raise NoAnswerError(type(error).__name__) from error
+            raise NoAnswerError(self.address, type(error).__name__) from error
 
-    async def signed(self, method: str, path: str, who: Credentials, **parameters: str | int) -> Answer:
+    async def signed(
+        self, method: str, path: str, who: Credentials, *, idempotency_key: str = "", **parameters: str | int
+    ) -> Answer:
         """Send one request of a trader; raises the same."""
-        return await self.request(method, who.signed(path, parameters), {"X-MBX-APIKEY": who.api_key})
+        headers = {"X-MBX-APIKEY": who.api_key}
+        if idempotency_key:
+            headers["Idempotency-Key"] = idempotency_key
+        return await self.request(method, who.signed(path, parameters), headers)
 
     def close(self) -> None:
         """Let the connection go."""
@@ -95,13 +117,17 @@ class HttpConnection:
             if not (reader.at_eof() or reader.exception() or writer.is_closing()):
                 return reader, writer
             self.close()
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
-        except (OSError, TimeoutError) as error:
-            raise NotSentError(type(error).__name__) from error
-        self._reader, self._writer = reader, writer
-        return reader, writer
+        reasons = []
+        for address in self._addresses:
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    reader, writer = await asyncio.open_connection(*address)
+            except (OSError, TimeoutError) as error:
+                reasons.append(type(error).__name__)
+                continue
+            self.address, self._reader, self._writer = address, reader, writer
+            return reader, writer
+        raise NotSentError(reasons[0])
 
     async def _receive(self, reader: asyncio.StreamReader) -> Answer:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")

@@ -6,18 +6,18 @@ import asyncio
 import random
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final
 
-from tests.faults.exchange_client import Answer, Credentials, HttpConnection, NoAnswerError, NotSentError
+from tests.faults.exchange_client import Address, Answer, Credentials, HttpConnection, NoAnswerError, NotSentError
 from tests.faults.venue import MARKETS, Venue
 
 CLIENTS: Final = 32
 PROGRESS_TIMEOUT_S: Final = 60.0
-RECONNECT_INTERVAL_S: Final = 0.02
+RETRY_INTERVAL_S: Final = 0.02
 OPEN_ORDERS_MAX: Final = 15
 MIDDLE_TICKS: Final = 100_000
 
@@ -28,6 +28,14 @@ class Outcome(Enum):
     ACKNOWLEDGED = "acknowledged"
     REFUSED = "refused"
     UNKNOWN = "unknown"
+
+
+class Persistence(Enum):
+    """What a client does when it was not told what became of something that it asked for."""
+
+    NONE = "it goes on with something else"
+    ASK = "it asks for the order by the name that it gave it"
+    REPEAT = "it asks for the same again under the same idempotency key"
 
 
 @dataclass(slots=True)
@@ -43,18 +51,35 @@ class OrderRecord:
     cancel_answer: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Failure:
+    """Something that a client has to deal with; ``address``: where it was sent, None when it was not."""
+
+    kind: str
+    address: Address | None
+
+
 class Load:
-    """All clients together. ``errors`` counts what a client would have to deal with as a failure, by kind."""
+    """All clients together."""
 
     def __init__(self, venue: Venue) -> None:
+        self.venue = venue
         self.orders: list[OrderRecord] = []
         self.acknowledged = 0
-        self.errors: Counter[str] = Counter()
+        self.failures: list[Failure] = []
         self.longest_gap_s = 0.0
-        self._venue = venue
+        self.is_stopping = False
         self._acknowledged_s = time.monotonic()
         self._moved = asyncio.Event()
-        self._is_stopping = False
+
+    @property
+    def errors(self) -> Counter[str]:
+        """How often each kind of failure was met."""
+        return Counter(failure.kind for failure in self.failures)
+
+    def errors_elsewhere(self, addresses: Collection[Address]) -> Counter[str]:
+        """How often each kind was met by clients that were not connected to one of these addresses."""
+        return Counter(failure.kind for failure in self.failures if failure.address not in addresses)
 
     async def more(self, count: int) -> None:
         """Wait until ``count`` more requests are acknowledged: the backend serves."""
@@ -66,76 +91,134 @@ class Load:
 
     def stop(self) -> None:
         """Have every client end after what it is doing."""
-        self._is_stopping = True
+        self.is_stopping = True
 
-    async def trade(self, number: int) -> None:
-        """One client, until stopped; the same number does the same, as far as the answers are the same."""
-        chance = random.Random(number)
-        owner = self._venue.traders[number % len(self._venue.traders)]
-        with closing(HttpConnection(self._venue.port)) as connection:
-            await self._trade_over(connection, owner, f"c{number:02}", chance)
+    def note_acknowledged(self) -> None:
+        """A client was told that something is done."""
+        now_s = time.monotonic()
+        self.longest_gap_s = max(self.longest_gap_s, now_s - self._acknowledged_s)
+        self._acknowledged_s = now_s
+        self.acknowledged += 1
+        self._moved.set()
 
-    async def _trade_over(
-        self, connection: HttpConnection, owner: Credentials, name: str, chance: random.Random
-    ) -> None:
+    def note_failure(self, kind: str, address: Address | None) -> None:
+        """A client met something that it has to deal with."""
+        self.failures.append(Failure(kind, address))
+
+
+class Client:
+    """One client over one connection. The same number does the same, as far as the answers are the same."""
+
+    def __init__(self, load: Load, number: int, addresses: Sequence[Address], persistence: Persistence) -> None:
+        self._load = load
+        self._addresses = addresses
+        self._persistence = persistence
+        self._chance = random.Random(number)
+        self._owner = load.venue.traders[number % len(load.venue.traders)]
+        self._name = f"c{number:02}"
+
+    async def run(self) -> None:
+        """Trade until the load is stopped."""
+        chance = self._chance
         open_orders: deque[OrderRecord] = deque()
         placed = 0
-        while not self._is_stopping:
-            if open_orders and (len(open_orders) > OPEN_ORDERS_MAX or chance.random() < 0.25):
-                chosen = open_orders.popleft() if chance.random() < 0.5 else open_orders.pop()
-                await self._cancel(connection, chosen, by_order_id=chance.random() < 0.5)
-                continue
-            placed += 1
-            order = OrderRecord(owner, chance.choice(tuple(MARKETS)), f"{name}-{placed}")
-            await self._place(connection, order, random_order(chance))
-            if order.answer.get("status") in ("NEW", "PARTIALLY_FILLED"):
-                open_orders.append(order)
+        with closing(HttpConnection(*self._addresses)) as connection:
+            while not self._load.is_stopping:
+                if open_orders and (len(open_orders) > OPEN_ORDERS_MAX or chance.random() < 0.25):
+                    chosen = open_orders.popleft() if chance.random() < 0.5 else open_orders.pop()
+                    await self._cancel(connection, chosen, by_order_id=chance.random() < 0.5)
+                    continue
+                placed += 1
+                order = OrderRecord(self._owner, chance.choice(tuple(MARKETS)), f"{self._name}-{placed}")
+                await self._place(connection, order, random_order(chance))
+                if order.answer.get("status") in ("NEW", "PARTIALLY_FILLED"):
+                    open_orders.append(order)
 
     async def _place(self, connection: HttpConnection, order: OrderRecord, parameters: dict[str, str]) -> None:
         names = {"symbol": order.symbol, "newClientOrderId": order.client_order_id, "newOrderRespType": "FULL"}
         try:
-            answer = await connection.signed("POST", "/api/v3/order", order.owner, **names, **parameters)
-        except NotSentError as error:
-            await self._note_unsent(error)
+            order.outcome, order.answer = await self._change(
+                connection, "POST", order, order.client_order_id, **names, **parameters
+            )
+        except NotSentError:
             return
-        except NoAnswerError as error:
-            self.errors[f"no answer: {error}"] += 1
-            self.orders.append(order)
-            return
-        order.outcome, order.answer = self._judge(answer), answer.json
-        self.orders.append(order)
+        self._load.orders.append(order)
+        if order.outcome is Outcome.UNKNOWN and self._persistence is Persistence.ASK:
+            found = await self._ask(connection, order)
+            if found is not None:
+                order.outcome, order.answer = Outcome.ACKNOWLEDGED, found
+                self._load.note_acknowledged()
 
     async def _cancel(self, connection: HttpConnection, order: OrderRecord, *, by_order_id: bool) -> None:
         name: dict[str, str | int] = (
             {"orderId": order.answer["orderId"]} if by_order_id else {"origClientOrderId": order.client_order_id}
         )
+        key = f"{order.client_order_id}-cancel"
         try:
-            answer = await connection.signed("DELETE", "/api/v3/order", order.owner, symbol=order.symbol, **name)
-        except NotSentError as error:
-            await self._note_unsent(error)
+            order.cancel_outcome, order.cancel_answer = await self._change(
+                connection, "DELETE", order, key, symbol=order.symbol, **name
+            )
+        except NotSentError:
             return
-        except NoAnswerError as error:
-            self.errors[f"no answer: {error}"] += 1
-            order.cancel_outcome = Outcome.UNKNOWN
-            return
-        order.cancel_outcome, order.cancel_answer = self._judge(answer), answer.json
+        if order.cancel_outcome is Outcome.UNKNOWN and self._persistence is Persistence.ASK:
+            found = await self._ask(connection, order)
+            if found is not None and found["status"] == "CANCELED":
+                order.cancel_outcome, order.cancel_answer = Outcome.ACKNOWLEDGED, found
+                self._load.note_acknowledged()
 
-    def _judge(self, answer: Answer) -> Outcome:
+    async def _change(
+        self, connection: HttpConnection, method: str, order: OrderRecord, key: str, **parameters: str | int
+    ) -> tuple[Outcome, dict[str, Any]]:
+        """Ask for something to be done, again when that is this client's way; raises :class:`NotSentError`."""
+        repeats = self._persistence is Persistence.REPEAT
+        is_sent = False
+        while True:
+            try:
+                answer = await connection.signed(
+                    method, "/api/v3/order", order.owner, idempotency_key=key if repeats else "", **parameters
+                )
+            except NotSentError as error:
+                self._load.note_failure(f"no connection: {error}", None)
+                await asyncio.sleep(RETRY_INTERVAL_S)
+                if not is_sent:
+                    raise
+            except NoAnswerError as error:
+                is_sent = True
+                self._load.note_failure(f"no answer: {error}", error.address)
+            else:
+                is_sent = True
+                outcome = self._judge(answer, connection.address)
+                if outcome is not Outcome.UNKNOWN:
+                    return outcome, answer.json
+            if not repeats or self._load.is_stopping:
+                return Outcome.UNKNOWN, {}
+
+    def _judge(self, answer: Answer, address: Address) -> Outcome:
         if answer.status == 200:
-            now_s = time.monotonic()
-            self.longest_gap_s = max(self.longest_gap_s, now_s - self._acknowledged_s)
-            self._acknowledged_s = now_s
-            self.acknowledged += 1
-            self._moved.set()
+            self._load.note_acknowledged()
             return Outcome.ACKNOWLEDGED
         if 400 <= answer.status < 500:
             return Outcome.REFUSED
-        self.errors[f"{answer.status} {answer.json['code']}"] += 1
+        self._load.note_failure(f"{answer.status} {answer.json['code']}", address)
         return Outcome.UNKNOWN
 
-    async def _note_unsent(self, error: NotSentError) -> None:
-        self.errors[f"no connection: {error}"] += 1
-        await asyncio.sleep(RECONNECT_INTERVAL_S)
+    async def _ask(self, connection: HttpConnection, order: OrderRecord) -> dict[str, Any] | None:
+        """The order as it is now; None: it is not there, or nobody can say."""
+        while not self._load.is_stopping:
+            try:
+                answer = await connection.signed(
+                    "GET", "/api/v3/order", order.owner, symbol=order.symbol, origClientOrderId=order.client_order_id
+                )
+            except (NotSentError, NoAnswerError):
+                pass
+            else:
+                if answer.status == 200:
+                    found: dict[str, Any] = answer.json
+                    return found
+                if answer.status < 500:
+                    return None
+            await asyncio.sleep(RETRY_INTERVAL_S)
+        return None
 
 
 def random_order(chance: random.Random) -> dict[str, str]:
@@ -164,12 +247,18 @@ def price_text(ticks: int) -> str:
 
 
 @asynccontextmanager
-async def trading(venue: Venue) -> AsyncIterator[Load]:
-    """Have all clients trade until the block ends, and let them finish what they are doing."""
+async def trading(
+    venue: Venue, *, clients: int = CLIENTS, persistences: Sequence[Persistence] = (Persistence.NONE,)
+) -> AsyncIterator[Load]:
+    """Have all clients trade until the block ends, and let them finish what they are doing.
+
+    They are spread over the venue's addresses.
+    """
     load = Load(venue)
     async with asyncio.TaskGroup() as group:
-        for number in range(CLIENTS):
-            group.create_task(load.trade(number))
+        for number in range(clients):
+            persistence = persistences[number // len(venue.addresses) % len(persistences)]
+            group.create_task(Client(load, number, venue.from_home(number), persistence).run())
         try:
             yield load
         finally:

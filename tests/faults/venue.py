@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tests.faults.exchange_client import Answer, Credentials, HttpConnection
+from tests.faults.exchange_client import Address, Answer, Credentials, HttpConnection
 
 MARKETS: Final = {"GOLDEUR": "GOLD", "SILVEREUR": "SILVER"}
 QUOTE: Final = "EUR"
@@ -27,11 +28,16 @@ class Operator:
 
 @dataclass
 class Venue:
-    """What there is to trade, and who trades."""
+    """What there is to trade and who trades; ``addresses`` are those of the replicas that serve it."""
 
-    port: int
+    addresses: Sequence[Address]
     operator: Operator
     traders: list[Credentials]
+
+    def from_home(self, number: int) -> Sequence[Address]:
+        """The addresses in the order in which client ``number`` tries them."""
+        home = number % len(self.addresses)
+        return [*self.addresses[home:], *self.addresses[:home]]
 
 
 async def call(connection: HttpConnection, method: str, path: str, content: object = None, token: str = "") -> Any:
@@ -49,13 +55,13 @@ async def log_in(connection: HttpConnection, email: str, password: str) -> str:
     return token
 
 
-async def open_venue(port: int, operator: Operator) -> Venue:
+async def open_venue(addresses: Sequence[Address], operator: Operator) -> Venue:
     """Open the markets and the accounts."""
-    with closing(HttpConnection(port)) as connection:
+    with closing(HttpConnection(*addresses)) as connection:
         token = await log_in(connection, operator.email, operator.password)
         await _open_markets(connection, token)
-    traders = await asyncio.gather(*(_open_account(port, token, number) for number in range(TRADERS)))
-    return Venue(port, operator, traders)
+    traders = await asyncio.gather(*(_open_account(addresses, token, number) for number in range(TRADERS)))
+    return Venue(addresses, operator, traders)
 
 
 async def _open_markets(connection: HttpConnection, token: str) -> None:
@@ -73,9 +79,9 @@ async def _open_markets(connection: HttpConnection, token: str) -> None:
         await call(connection, "POST", "/api/v1/admin/markets", market, token)
 
 
-async def _open_account(port: int, operator_token: str, number: int) -> Credentials:
+async def _open_account(addresses: Sequence[Address], operator_token: str, number: int) -> Credentials:
     email = f"trader-{number}@example.com"
-    with closing(HttpConnection(port)) as connection:
+    with closing(HttpConnection(*addresses)) as connection:
         user = {"email": email, "password": PASSWORD}
         user_id: int = (await call(connection, "POST", "/api/v1/auth/register", user))["userId"]
         for asset, amount in FUNDS.items():
@@ -87,7 +93,7 @@ async def _open_account(port: int, operator_token: str, number: int) -> Credenti
     return Credentials(user_id, key["apiKey"], key["secretKey"])
 
 
-async def read_book(port: int, symbol: str) -> Any:
+async def read_book(addresses: Sequence[Address], symbol: str) -> Any:
     """The answer to a question for the whole book of a market."""
-    with closing(HttpConnection(port)) as connection:
+    with closing(HttpConnection(*addresses)) as connection:
         return await call(connection, "GET", f"/api/v3/depth?symbol={symbol}&limit=5000")

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any, Final
 
 import asyncpg
@@ -67,7 +68,7 @@ class Verdict:
 class _WholeJournal(JournalStore):
     """The journal without its snapshots, to be replayed from its first row."""
 
-    async def load_snapshot(self) -> Snapshot | None:
+    async def load_snapshot(self, before_sequence: int | None = None) -> Snapshot | None:
         return None
 
 
@@ -90,7 +91,7 @@ async def verify(venue: Venue, load: Load, database_url: str) -> Verdict:
 
 async def _reconcile(venue: Venue, verdict: Verdict) -> str:
     """Have the backend check its tables; gives the hash of the state that the engine has in memory."""
-    with closing(HttpConnection(venue.port, timeout_s=60.0)) as connection:
+    with closing(HttpConnection(*venue.addresses, timeout_s=60.0)) as connection:
         token = await log_in(connection, venue.operator.email, venue.operator.password)
         report = await call(connection, "GET", "/api/v1/admin/reconciliation", token=token)
     verdict.wrong += [f"reconciliation: {finding}" for finding in report["findings"]]
@@ -107,10 +108,11 @@ async def _check_orders(venue: Venue, load: Load, verdict: Verdict) -> None:
     """Ask for every order by the name that its client gave it."""
 
     async def ask(orders: Iterable[OrderRecord]) -> None:
-        with closing(HttpConnection(venue.port)) as connection:
+        with closing(HttpConnection(*venue.addresses)) as connection:
             for order in orders:
-                name = {"symbol": order.symbol, "origClientOrderId": order.client_order_id}
-                answer = await connection.signed("GET", "/api/v3/order", order.owner, **name)
+                answer = await connection.signed(
+                    "GET", "/api/v3/order", order.owner, symbol=order.symbol, origClientOrderId=order.client_order_id
+                )
                 if answer.status == 200:
                     _judge_found(order, answer.json, verdict)
                 elif answer.json["code"] != UNKNOWN_ORDER:
@@ -153,7 +155,7 @@ def _agree(told: dict[str, Any], found: dict[str, Any]) -> bool:
 async def _check_listings(venue: Venue, load: Load, verdict: Verdict) -> None:
     """Look for orders that are listed twice, missing from the lists, or of nobody."""
     listed: Counter[str] = Counter()
-    with closing(HttpConnection(venue.port)) as connection:
+    with closing(HttpConnection(*venue.addresses)) as connection:
         for trader in venue.traders:
             for symbol in MARKETS:
                 listed.update(await _all_orders(connection, trader, symbol))
@@ -168,8 +170,9 @@ async def _all_orders(connection: HttpConnection, trader: Credentials, symbol: s
     names: list[str] = []
     following = 1
     while True:
-        parameters: dict[str, str | int] = {"symbol": symbol, "orderId": following, "limit": PAGE_ORDERS}
-        answer = await connection.signed("GET", "/api/v3/allOrders", trader, **parameters)
+        answer = await connection.signed(
+            "GET", "/api/v3/allOrders", trader, symbol=symbol, orderId=following, limit=PAGE_ORDERS
+        )
         assert answer.status == 200, answer.body
         page = answer.json
         names += [order["clientOrderId"] for order in page]
@@ -184,7 +187,7 @@ async def _check_books(venue: Venue, pool: Pool, verdict: Verdict) -> None:
     for symbol, side, price, quantity in await pool.fetch(_OPEN_LEVELS):
         expected.setdefault((symbol, side), {})[price] = quantity
     for symbol in MARKETS:
-        book = await read_book(venue.port, symbol)
+        book = await read_book(venue.addresses, symbol)
         for side, name in enumerate(("bids", "asks")):
             served = [(Decimal(price), Decimal(quantity)) for price, quantity in book[name]]
             wanted = sorted(expected.get((symbol, side), {}).items(), reverse=name == "bids")
@@ -214,9 +217,14 @@ def _is_trade(order: OrderRecord, fill: dict[str, Any], trade: asyncpg.Record) -
 
 
 async def _check_journal(pool: Pool, load: Load, verdict: Verdict) -> None:
-    """Look for commands that were journaled twice, and for orders without one."""
+    """Look for commands that were journaled twice or by a leader of before, and for orders without one."""
     placed: Counter[str] = Counter()
-    rows = await pool.fetch("SELECT command_id, command, events FROM journal ORDER BY sequence")
+    rows = await pool.fetch("SELECT sequence, epoch, command_id, command, events FROM journal ORDER BY sequence")
+    for before, row in pairwise(rows):
+        if row["epoch"] < before["epoch"]:
+            verdict.wrong.append(
+                f"row {row['sequence']} was written by epoch {row['epoch']} after one of {before['epoch']}"
+            )
     for row in rows:
         command = decode_command(row["command"])
         if isinstance(command, NewOrder) and not isinstance(decode_events(row["events"])[0], Rejected):

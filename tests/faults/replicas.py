@@ -1,0 +1,120 @@
+"""Several replicas of one exchange, each a backend with processes and ports of its own, and who of them leads."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from tests.faults.backend import HERE, Place, ServeProcess, Servers
+from tests.faults.exchange_client import Address
+from tests.faults.venue import Operator
+
+from rtx.store.connection import DATABASE_ERRORS, Pool, create_pool
+from rtx.store.lease import Lease, LeaseStore
+
+TAKEOVER_TIMEOUT_S: Final = 30.0
+POLL_INTERVAL_S: Final = 0.01
+
+
+class Replicas:
+    """The replicas; they run inside of :func:`running_replicas`."""
+
+    def __init__(self, members: Sequence[ServeProcess], pool: Pool) -> None:
+        self.members = members
+        self._pool = pool
+        self._leases = LeaseStore(pool)
+
+    @property
+    def addresses(self) -> Sequence[Address]:
+        """Where clients find them."""
+        return [member.address for member in self.members]
+
+    @property
+    def database_url(self) -> str:
+        """Where everything is kept."""
+        return self.members[0].database_url
+
+    @property
+    def operator(self) -> Operator:
+        """Who may do everything."""
+        return self.members[0].operator
+
+    async def lease(self) -> Lease:
+        """The lease as it stands, once the database answers."""
+        async with asyncio.timeout(TAKEOVER_TIMEOUT_S):
+            while True:
+                with contextlib.suppress(*DATABASE_ERRORS):
+                    lease = await self._leases.read()
+                    if lease is not None and lease.expires_in_s > 0:
+                        return lease
+                await asyncio.sleep(POLL_INTERVAL_S)
+
+    async def leader(self) -> ServeProcess:
+        """The replica whose engine leads."""
+        return self.holding(await self.lease())
+
+    def holding(self, lease: Lease) -> ServeProcess:
+        """The replica that has the lease."""
+        name, _, _ = lease.holder.partition("/")
+        return next(member for member in self.members if member.name == name)
+
+    def others(self, than: ServeProcess) -> Sequence[ServeProcess]:
+        """All but one."""
+        return [member for member in self.members if member is not than]
+
+    async def led_after(self, epoch: int) -> Lease:
+        """Wait for a leader of a later epoch than this."""
+        async with asyncio.timeout(TAKEOVER_TIMEOUT_S):
+            while True:
+                lease = await self.lease()
+                if lease.epoch > epoch:
+                    return lease
+                await asyncio.sleep(POLL_INTERVAL_S)
+
+    async def all_ready(self) -> None:
+        """Wait until every replica serves."""
+        await asyncio.gather(*(member.ready() for member in self.members))
+
+
+def signal_engine(replica: ServeProcess, number: signal.Signals) -> None:
+    """Send a signal to the engine of a replica."""
+    os.kill(replica.process_id("engine"), number)
+
+
+def make_members(
+    directory: Path,
+    servers: Servers,
+    operator: Operator,
+    *,
+    colours: Sequence[str] = ("blue", "blue", "blue"),
+    places: Sequence[Place] = (HERE, HERE, HERE),
+) -> list[ServeProcess]:
+    """A replica for each colour and place; nothing is started."""
+    members = []
+    for number, (colour, place) in enumerate(zip(colours, places, strict=True), start=1):
+        own = directory / f"replica-{number}"
+        own.mkdir()
+        members.append(ServeProcess(own, servers, operator, name=own.name, colour=colour, api_workers=1, place=place))
+    return members
+
+
+@contextlib.asynccontextmanager
+async def running_replicas(members: Sequence[ServeProcess]) -> AsyncIterator[Replicas]:
+    """Start all, the first before the others so that it leads, and end them after the block."""
+    pool = await create_pool(members[0].database_url, application_name="rtx-test", minimum_size=0, maximum_size=2)
+    try:
+        members[0].start()
+        await members[0].ready()
+        for member in members[1:]:
+            member.start()
+        replicas = Replicas(members, pool)
+        await replicas.all_ready()
+        yield replicas
+    finally:
+        await asyncio.gather(*(member.end() for member in members))
+        pool.terminate()

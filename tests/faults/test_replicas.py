@@ -1,0 +1,219 @@
+"""Three replicas under load lose engines, hosts, servers and cables: nothing acknowledged is lost, nothing done twice.
+
+`RTX_TEST_FAULT_ROUNDS=N` has every fault happen N times as often.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+import pytest
+from tests.faults.backend import LOOPBACK, Place, Servers
+from tests.faults.balancer import Balancer
+from tests.faults.ccxt_trader import CcxtTrader
+from tests.faults.exchange import Exchange, ReachablePostgresql
+from tests.faults.judgement import judge
+from tests.faults.load import Load, Persistence, trading
+from tests.faults.network import NoNamespacesError, RemoteHost, remote_host
+from tests.faults.replicas import Replicas, make_members, running_replicas, signal_engine
+from tests.faults.venue import Venue, open_venue
+
+from rtx.embedded import EmbeddedValkey
+
+pytestmark = pytest.mark.kill
+
+ROUNDS: Final = int(os.environ.get("RTX_TEST_FAULT_ROUNDS", "1"))
+CLIENTS: Final = 24
+CCXT_CLIENTS: Final = 3
+STRETCH: Final = 150
+"""So many acknowledged requests are more than can have been under way when something died."""
+
+ENGINE_KILLS: Final = 20 * ROUNDS
+REPLICA_KILLS: Final = 2 * ROUNDS
+PAUSES: Final = ROUNDS
+DATABASE_OUTAGES_S: Final = (1.0, 0.0) * ROUNDS
+VALKEY_KILLS: Final = 2 * ROUNDS
+
+
+@contextlib.asynccontextmanager
+async def trading_everywhere(venue: Venue) -> AsyncIterator[Load]:
+    """Have clients of several kinds trade on all replicas until the block ends."""
+    kinds = (Persistence.REPEAT, Persistence.ASK)
+    async with contextlib.AsyncExitStack() as stack:
+        balancers = [
+            await stack.enter_async_context(Balancer(venue.from_home(number)).running())
+            for number in range(CCXT_CLIENTS)
+        ]
+        async with trading(venue, clients=CLIENTS, persistences=kinds) as load, asyncio.TaskGroup() as group:
+            for number, balancer in enumerate(balancers):
+                group.create_task(CcxtTrader(load, number, balancer).run())
+            yield load
+            load.stop()
+
+
+async def test_leading_engine_killed_again_and_again(replicas: Replicas, capsys: pytest.CaptureFixture[str]) -> None:
+    venue = await open_venue(replicas.addresses, replicas.operator)
+    async with trading_everywhere(venue) as load:
+        await load.more(STRETCH)
+        for _ in range(ENGINE_KILLS):
+            lease = await replicas.lease()
+            signal_engine(replicas.holding(lease), signal.SIGKILL)
+            await replicas.led_after(lease.epoch)
+            await load.more(STRETCH)
+    await judge(f"leading engine killed {ENGINE_KILLS} times", load, replicas.database_url, capsys)
+    assert load.failures == []
+
+
+async def test_leading_replica_killed_with_all_its_processes(
+    replicas: Replicas, capsys: pytest.CaptureFixture[str]
+) -> None:
+    venue = await open_venue(replicas.addresses, replicas.operator)
+    killed = set()
+    async with trading_everywhere(venue) as load:
+        await load.more(STRETCH)
+        for _ in range(REPLICA_KILLS):
+            lease = await replicas.lease()
+            leader = replicas.holding(lease)
+            killed.add(leader.address)
+            await asyncio.to_thread(leader.kill_everything)
+            assert replicas.holding(await replicas.led_after(lease.epoch)) is not leader
+            await load.more(STRETCH)
+            leader.start()
+            await leader.ready()
+            await load.more(STRETCH)
+    await judge(f"leading replica killed {REPLICA_KILLS} times", load, replicas.database_url, capsys)
+    assert not load.errors_elsewhere(killed)
+
+
+async def test_a_leader_that_stood_still_has_no_say_any_more(
+    replicas: Replicas, capsys: pytest.CaptureFixture[str]
+) -> None:
+    venue = await open_venue(replicas.addresses, replicas.operator)
+    async with trading_everywhere(venue) as load:
+        await load.more(STRETCH)
+        for _ in range(PAUSES):
+            lease = await replicas.lease()
+            leader = replicas.holding(lease)
+            signal_engine(leader, signal.SIGSTOP)
+            try:
+                assert replicas.holding(await replicas.led_after(lease.epoch)) is not leader
+                await load.more(STRETCH)
+            finally:
+                signal_engine(leader, signal.SIGCONT)
+            # What it had taken before and now tries to write would show as a row of an earlier epoch.
+            await load.more(2 * STRETCH)
+    await judge("leading engine stood still", load, replicas.database_url, capsys)
+    assert load.failures == []
+
+
+async def test_database_stopped_and_started(
+    replicas: Replicas, mortal_postgresql: ReachablePostgresql, capsys: pytest.CaptureFixture[str]
+) -> None:
+    venue = await open_venue(replicas.addresses, replicas.operator)
+    async with trading_everywhere(venue) as load:
+        await load.more(STRETCH)
+        for outage_s in DATABASE_OUTAGES_S:
+            await asyncio.to_thread(mortal_postgresql.stop, "immediate")
+            await asyncio.sleep(outage_s)
+            await asyncio.to_thread(mortal_postgresql.start)
+            await load.more(STRETCH)
+    await replicas.all_ready()
+    await judge("PostgreSQL stopped", load, replicas.database_url, capsys)
+    assert load.failures == []
+
+
+async def test_valkey_killed_and_started(
+    replicas: Replicas, mortal_valkey: EmbeddedValkey, capsys: pytest.CaptureFixture[str]
+) -> None:
+    venue = await open_venue(replicas.addresses, replicas.operator)
+    async with trading_everywhere(venue) as load:
+        await load.more(STRETCH)
+        for _ in range(VALKEY_KILLS):
+            await asyncio.to_thread(mortal_valkey.kill)
+            await load.more(STRETCH)
+            await asyncio.to_thread(mortal_valkey.start)
+            await load.more(STRETCH)
+    await judge(f"Valkey killed {VALKEY_KILLS} times", load, replicas.database_url, capsys)
+    assert load.failures == []
+
+
+async def test_replicas_ended_one_after_the_other(replicas: Replicas, capsys: pytest.CaptureFixture[str]) -> None:
+    venue = await open_venue(replicas.addresses, replicas.operator)
+    async with trading_everywhere(venue) as load:
+        await load.more(STRETCH)
+        for member in [*replicas.members] * ROUNDS:
+            assert await member.stop() == 0
+            await load.more(STRETCH)
+            member.start()
+            await member.ready()
+            await load.more(STRETCH)
+    verdict = await judge("replicas ended by SIGTERM in turn", load, replicas.database_url, capsys)
+    assert load.failures == []
+    assert verdict.untold == []
+
+
+# -- the network ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def host(mortal_postgresql: ReachablePostgresql) -> Iterator[RemoteHost]:
+    """Another host, which reaches PostgreSQL over a cable of its own."""
+    try:
+        with remote_host() as host:
+            mortal_postgresql.stop()
+            mortal_postgresql.address = host.database.address
+            yield host
+    except NoNamespacesError as error:
+        pytest.skip(str(error))
+    finally:
+        mortal_postgresql.stop()
+        mortal_postgresql.address = ""
+
+
+@pytest.fixture
+async def spread_replicas(
+    host: RemoteHost, exchange: Exchange, mortal_valkey: EmbeddedValkey, tmp_path: Path
+) -> AsyncIterator[Replicas]:
+    """Three replicas of which the first, which leads, runs on the other host."""
+    near, far = Place(host.service.address), Place(host.service.far_address, host.launcher)
+    valkey_port = urlsplit(mortal_valkey.redis_url).port
+    assert valkey_port is not None
+    async with Balancer([(LOOPBACK, valkey_port)], host.service.address).running() as door:
+        database_url = _moved(exchange.database_url, host.database.address)
+        servers = Servers(database_url, _moved(mortal_valkey.redis_url, *door.address))
+        members = make_members(tmp_path, servers, exchange.operator, places=(far, near, near))
+        async with running_replicas(members) as replicas:
+            yield replicas
+
+
+def _moved(url: str, host: str, port: int | None = None) -> str:
+    """The URL at another address."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=f"{parts.username or ''}:{parts.password}@{host}:{port or parts.port}").geturl()
+
+
+async def test_leading_replica_cut_off_from_the_database(
+    spread_replicas: Replicas, host: RemoteHost, capsys: pytest.CaptureFixture[str]
+) -> None:
+    replicas = spread_replicas
+    far = replicas.members[0]
+    venue = await open_venue(replicas.addresses, replicas.operator)
+    async with trading_everywhere(venue) as load:
+        await load.more(STRETCH)
+        lease = await replicas.lease()
+        assert replicas.holding(lease) is far
+        host.database.cut()
+        assert replicas.holding(await replicas.led_after(lease.epoch)) is not far
+        await load.more(STRETCH)
+        host.database.heal()
+        await far.ready()
+        await load.more(STRETCH)
+    await judge("leading replica cut off from PostgreSQL", load, replicas.database_url, capsys)
+    assert not load.errors_elsewhere({far.address})
