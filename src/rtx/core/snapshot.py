@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from typing import Any, Final, cast
+from operator import attrgetter
+from typing import Final
 
 import msgspec
 
 from rtx.core.accounts import Account
-from rtx.core.book import BookSide
+from rtx.core.book import BookOrder, BookSide
 from rtx.core.commands import NewOrder
 from rtx.core.events import MarketCreated
 from rtx.core.exchange import Exchange
@@ -28,30 +29,33 @@ SNAPSHOT_VERSION: Final = 1
 SNAPSHOT_VERSION_WITH_RULES: Final = 2
 """The form of all other states; it says its number so that a program that would overlook the rest does not read it."""
 
-_ORDER_FIELDS: Final = (
-    "order_id",
-    "account_id",
-    "market_id",
-    "side",
-    "type",
-    "time_in_force",
-    "status",
-    "price",
-    "quantity",
-    "remaining",
-    "executed_quantity",
-    "executed_quote_quantity",
-    "client_order_id",
-    "created_at_us",
-    "working_at_us",
-    "quote_quantity",
-    "stop_price",
-    "self_trade_prevention",
-    "prevented_quantity",
-)
-"""What a snapshot has of an order, in this sequence."""
 
-_AnyOrder = list[Any]
+class _OrderState(msgspec.Struct, array_like=True, gc=False):
+    order_id: int
+    account_id: int
+    market_id: int
+    side: int
+    type: int
+    time_in_force: int
+    status: int
+    price: int
+    quantity: int
+    remaining: int
+    executed_quantity: int
+    executed_quote_quantity: int
+    client_order_id: str
+    created_at_us: int
+    working_at_us: int
+    quote_quantity: int
+    stop_price: int
+    self_trade_prevention: int
+    prevented_quantity: int
+
+
+# One call for all fields of an order, and structures that the garbage collector does not count: a
+# checkpoint takes half the time.
+_fields_of: Final = attrgetter(*_OrderState.__struct_fields__)
+_terms_of: Final = attrgetter(*NewOrder.__struct_fields__)
 
 
 class _AccountState(msgspec.Struct, array_like=True, gc=False):
@@ -65,9 +69,9 @@ class _MarketState(msgspec.Struct, array_like=True, gc=False):
     quote_per_tick_lot: int
     last_price: int
     next_trade_id: int
-    bids: list[_AnyOrder]
-    asks: list[_AnyOrder]
-    waiting: list[_AnyOrder]
+    bids: list[_OrderState]
+    asks: list[_OrderState]
+    waiting: list[_OrderState]
 
 
 class _State(msgspec.Struct, array_like=True, gc=False):
@@ -154,20 +158,15 @@ def _market_state(exchange: Exchange, market: Market) -> _MarketState:
         market.quote_per_tick_lot,
         market.last_price,
         market.next_trade_id,
-        [_order_fields(order) for order in _orders_by_priority(market.book.bids)],
-        [_order_fields(order) for order in _orders_by_priority(market.book.asks)],
-        [_order_fields(exchange.orders[order_id]) for order_id in waiting],
+        [_OrderState(*_fields_of(order)) for order in _orders_by_priority(market.book.bids)],
+        [_OrderState(*_fields_of(order)) for order in _orders_by_priority(market.book.asks)],
+        [_OrderState(*_fields_of(exchange.orders[order_id])) for order_id in waiting],
     )
 
 
-def _orders_by_priority(side: BookSide) -> Iterator[Order]:
+def _orders_by_priority(side: BookSide) -> Iterator[BookOrder]:
     for key in reversed(side.keys):
-        for order in side.levels[key * side.sign].orders():
-            yield cast("Order", order)
-
-
-def _order_fields(order: Order) -> _AnyOrder:
-    return [getattr(order, field) for field in _ORDER_FIELDS]
+        yield from side.levels[key * side.sign].orders()
 
 
 def _account_state(account: Account) -> _AccountState:
@@ -190,22 +189,24 @@ def _load_market(exchange: Exchange, state: _MarketState) -> None:
     market.set_last_price(state.last_price)
     market.next_trade_id = state.next_trade_id
     exchange.markets[market.market_id] = market
-    for fields in state.bids + state.asks:
-        if market.book.place(_load_order(exchange, market, fields), market.quote_per_tick_lot) is not None:
+    for order_state in state.bids + state.asks:
+        if market.book.place(_load_order(exchange, market, order_state), market.quote_per_tick_lot) is not None:
             raise ValueError(f"snapshot has a crossed book in market {market.market_id}")
-    for fields in state.waiting:
-        market.waiting.add(_load_order(exchange, market, fields))
+    for order_state in state.waiting:
+        market.waiting.add(_load_order(exchange, market, order_state))
     market.book.bids.take_changed()
     market.book.asks.take_changed()
 
 
-def _load_order(exchange: Exchange, market: Market, fields: _AnyOrder) -> Order:
-    state = dict(zip(_ORDER_FIELDS, fields, strict=True))
-    terms = tuple(state[field] for field in NewOrder.__struct_fields__)
-    arguments = [state["order_id"], terms, *terms[:8], state["created_at_us"], state["working_at_us"], *terms[8:]]
+def _load_order(exchange: Exchange, market: Market, state: _OrderState) -> Order:
+    terms = _terms_of(state)
+    arguments = (state.order_id, terms, *terms[:8], state.created_at_us, state.working_at_us, *terms[8:])
     order = Order(*arguments)
-    for field in ("status", "remaining", "executed_quantity", "executed_quote_quantity", "prevented_quantity"):
-        setattr(order, field, state[field])
+    order.status = state.status
+    order.remaining = state.remaining
+    order.executed_quantity = state.executed_quantity
+    order.executed_quote_quantity = state.executed_quote_quantity
+    order.prevented_quantity = state.prevented_quantity
     account = exchange.accounts[order.account_id]
     order.balance = account.balances[market.quote_asset_id if order.side == BUY else market.base_asset_id]
     exchange.list_as_open(account, order)
