@@ -80,6 +80,7 @@ class Settings:
     lease_ttl_s: float = 3.0
     lease_renewal_s: float = 1.0
     snapshot_commands: int = 100_000
+    checkpoint_commands: int = 10_000
 
     database_pool_connections_max: int = 10
 
@@ -338,6 +339,7 @@ _VARIABLES: Final[tuple[tuple[str, str, Callable[[str], object], object], ...]] 
     ("lease_ttl_s", "RTX_LEASE_TTL_S", _seconds(0.2, 60), 3.0),
     ("lease_renewal_s", "RTX_LEASE_RENEWAL_S", _seconds(0.05, 30), 1.0),
     ("snapshot_commands", "RTX_SNAPSHOT_COMMANDS", _integer(100, 100_000_000), 100_000),
+    ("checkpoint_commands", "RTX_CHECKPOINT_COMMANDS", _integer(1, 100_000_000), 10_000),
     ("database_pool_connections_max", "RTX_DATABASE_POOL_CONNECTIONS_MAX", _integer(1, 100), 10),
 )
 

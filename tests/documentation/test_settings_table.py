@@ -14,6 +14,7 @@ FOR_MEASUREMENTS_ONLY: Final = {
     "RTX_ENGINE_TIMEOUT_S",
     "RTX_LEASE_RENEWAL_S",
     "RTX_LEASE_TTL_S",
+    "RTX_CHECKPOINT_COMMANDS",
     "RTX_SNAPSHOT_COMMANDS",
 }
 """Bounds and times that tests and measurements change; nobody who runs the backend needs to."""

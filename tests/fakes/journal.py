@@ -1,8 +1,10 @@
-"""A journal and a lease in memory, for simulations; believed because they pass the suite that PostgreSQL passes."""
+"""A journal in memory, for simulations; believed because it passes the suite that PostgreSQL passes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+
+from tests.fakes.leadership import FakeLease
 
 from rtx.core.events import OrderState
 from rtx.core.vocabulary import EXTERNAL_ACCOUNT_ID
@@ -14,50 +16,8 @@ from rtx.store.errors import (
     SequenceTakenError,
     StaleEpochError,
 )
-from rtx.store.lease import Lease
 
 SNAPSHOTS_KEPT = 3
-
-
-class FakeLease:
-    """A lease judged by ``clock_s``."""
-
-    def __init__(self, clock_s: Callable[[], float]) -> None:
-        self._clock_s = clock_s
-        self._lease: Lease | None = None
-        self._expires_s = float("-inf")
-
-    async def acquire(self, holder: str, address: str, colour: str, version: str, ttl_s: float) -> int | None:
-        now_s = self._clock_s()
-        if self._expires_s > now_s and self._lease is not None and self._lease.holder != holder:
-            return None
-        epoch = self.epoch + 1
-        self._lease = Lease(epoch, holder, address, colour, version, ttl_s, int(now_s * 1_000_000))
-        self._expires_s = now_s + ttl_s
-        return epoch
-
-    async def renew(self, epoch: int, ttl_s: float) -> bool:
-        if epoch != self.epoch:
-            return False
-        self._expires_s = self._clock_s() + ttl_s
-        return True
-
-    async def release(self, epoch: int) -> bool:
-        return await self.renew(epoch, 0.0)
-
-    async def read(self) -> Lease | None:
-        lease = self._lease
-        if lease is None:
-            return None
-        remaining_s = self._expires_s - self._clock_s()
-        return Lease(
-            lease.epoch, lease.holder, lease.address, lease.colour, lease.version, remaining_s, lease.acquired_at_us
-        )
-
-    @property
-    def epoch(self) -> int:
-        """The newest epoch, 0 before the first."""
-        return 0 if self._lease is None else self._lease.epoch
 
 
 class FakeJournal:
@@ -118,10 +78,11 @@ class FakeJournal:
         for sequence in sorted(self._snapshots)[:-SNAPSHOTS_KEPT]:
             del self._snapshots[sequence]
 
-    async def load_snapshot(self) -> Snapshot | None:
-        if not self._snapshots:
+    async def load_snapshot(self, before_sequence: int | None = None) -> Snapshot | None:
+        sequences = [number for number in self._snapshots if before_sequence is None or number < before_sequence]
+        if not sequences:
             return None
-        snapshot = self._snapshots[max(self._snapshots)]
+        snapshot = self._snapshots[max(sequences)]
         entry = self.rows.get(snapshot.sequence)
         if entry is None or entry.hash != snapshot.journal_hash:
             raise JournalCorruptError(snapshot.sequence, "is not the row that the snapshot was made after")

@@ -11,7 +11,8 @@ from typing import Final
 
 import uvloop
 
-from rtx.engine.service import HALTING_ERRORS, EngineService
+from rtx.engine.halting import HALTING_ERRORS
+from rtx.engine.service import EngineService
 from rtx.engine.snapshotter import EXIT_JOURNAL
 from rtx.observability.errors import configure_error_reports
 from rtx.observability.logging import configure_logging, get_logger

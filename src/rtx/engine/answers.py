@@ -7,11 +7,12 @@ the journal.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
 
-from rtx.core.events import Rejected, decode_events
+from rtx.core.events import AnyEvent, Rejected, decode_events
 from rtx.link.messages import APPLIED, CONFLICT, REJECTED, Response
 from rtx.store.journal import JournalEntry
 
@@ -57,9 +58,10 @@ class RememberedAnswers:
             answers.popitem(last=False)
 
 
-def answer_of(entry: JournalEntry) -> Answer:
-    """The answer that a journaled command was given."""
-    events = decode_events(entry.events)
+def answer_of(entry: JournalEntry, events: Sequence[AnyEvent] | None = None) -> Answer:
+    """The answer that a journaled command was given; ``events`` spares decoding them where they are at hand."""
+    if events is None:
+        events = decode_events(entry.events)
     is_rejected = bool(events) and all(type(event) is Rejected for event in events)
     status = REJECTED if is_rejected else APPLIED
     return Answer(status, entry.sequence, entry.time_us, entry.events, entry.request_hash)

@@ -14,10 +14,11 @@ import msgspec
 import structlog
 
 from rtx.core import snapshot
-from rtx.core.commands import decode_command
+from rtx.core.commands import ActivateRules, AnyCommand, Checkpoint, decode_command
 from rtx.core.events import AnyEvent, Rejected, encode_events
 from rtx.core.exchange import Exchange
 from rtx.core.rejections import CancelReplaceRejectedError, RejectedError
+from rtx.core.rules import LATEST_RULES
 from rtx.store.journal import GENESIS_HASH, JournalEntry
 from rtx.store.protocols import JournalBackend
 
@@ -27,7 +28,11 @@ _log = structlog.get_logger(__name__)
 
 
 class ReplayDivergedError(Exception):
-    """This program computes something else from a journaled command than the program that journaled it."""
+    """This program computes something else from journal row ``sequence`` than the program that journaled it."""
+
+    def __init__(self, sequence: int, problem: str) -> None:
+        super().__init__(f"journal row {sequence}: {problem}")
+        self.sequence = sequence
 
 
 class Recovered(NamedTuple):
@@ -49,14 +54,16 @@ def rejected_events(error: RejectedError) -> list[AnyEvent]:
     return [Rejected(error.reason, error.field)]
 
 
-def replay_entry(exchange: Exchange, entry: JournalEntry) -> None:
-    """Do one journaled command again; raises :class:`ReplayDivergedError` when it gives other events."""
+def replay_entry(exchange: Exchange, entry: JournalEntry) -> list[AnyEvent]:
+    """Do one journaled command again and return its events.
+
+    Raises :class:`ReplayDivergedError` when they are others than the journal's.
+    """
     try:
         command = decode_command(entry.command)
     except msgspec.DecodeError as error:
         raise ReplayDivergedError(
-            f"journal row {entry.sequence}: this program cannot read the command ({error}); "
-            "run the version that wrote it"
+            entry.sequence, f"this program cannot read the command ({error}); run the version that wrote it"
         ) from error
     try:
         events = exchange.apply(command, entry.time_us)
@@ -64,21 +71,37 @@ def replay_entry(exchange: Exchange, entry: JournalEntry) -> None:
         events = rejected_events(error)
     except Exception as error:
         raise ReplayDivergedError(
-            f"journal row {entry.sequence}: this program fails on the command ({type(error).__name__}: {error})"
+            entry.sequence, f"this program fails on the command ({type(error).__name__}: {error})"
         ) from error
     if encode_events(events) != entry.events:
-        raise ReplayDivergedError(
-            f"journal row {entry.sequence}: this program computes other events than the journal holds; "
-            "run the version that wrote it"
+        raise ReplayDivergedError(entry.sequence, _difference(command))
+    return events
+
+
+def _difference(command: AnyCommand) -> str:
+    """What it means that a command gave other events."""
+    if isinstance(command, ActivateRules) and command.version > LATEST_RULES:
+        return (
+            f"it activates rules {command.version}; this program knows rules up to {LATEST_RULES}: run a newer version"
         )
+    if isinstance(command, Checkpoint):
+        return "at this checkpoint the state is another one than the leader's"
+    return "this program computes other events than the journal holds; run the version that wrote it"
 
 
-async def recover(store: JournalBackend, progress: Callable[[int], None] | None = None) -> Recovered:
+async def recover(
+    store: JournalBackend,
+    progress: Callable[[int], None] | None = None,
+    *,
+    before_sequence: int | None = None,
+) -> Recovered:
     """Load what is committed. ``progress`` is told the position after each block of rows.
+
+    With ``before_sequence`` no snapshot is used that was made at this row or after it.
 
     Raises :class:`ReplayDivergedError`, or the store's ``JournalCorruptError`` for a gap or a broken hash.
     """
-    exchange, sequence, journal_hash = await _load_snapshot(store)
+    exchange, sequence, journal_hash = await _load_snapshot(store, before_sequence)
     snapshot_sequence = sequence
     while True:
         entries = await store.read_after(sequence, READ_ROWS)
@@ -95,12 +118,12 @@ async def recover(store: JournalBackend, progress: Callable[[int], None] | None 
     return Recovered(exchange, sequence, journal_hash, snapshot_sequence)
 
 
-async def _load_snapshot(store: JournalBackend) -> tuple[Exchange, int, bytes]:
+async def _load_snapshot(store: JournalBackend, before_sequence: int | None) -> tuple[Exchange, int, bytes]:
     """The newest snapshot, or the empty exchange where there is none that this program can read.
 
     The journal holds everything, so a snapshot that is damaged or of another version costs time and nothing else.
     """
-    saved = await store.load_snapshot()
+    saved = await store.load_snapshot(before_sequence)
     if saved is not None:
         try:
             if hashlib.sha256(saved.state).digest() != saved.state_hash:

@@ -22,7 +22,7 @@ from rtx.core.exchange import Exchange
 from rtx.core.ledger import postings, trade_postings
 from rtx.core.rejections import Reason, RejectedError
 from rtx.core.vocabulary import SELL
-from rtx.engine.answers import NOTHING, REMEMBERED_COMMANDS, Answer, RememberedAnswers, answer_of
+from rtx.engine.answers import NOTHING, Answer, RememberedAnswers, answer_of
 from rtx.engine.batch import OpenBatch
 from rtx.engine.recovery import Recovered, rejected_events
 from rtx.link.market_data import MarketUpdate, PublicTrade
@@ -94,6 +94,7 @@ class Sequencer:
 
     Commits go through ``store``, which has one connection; ``lookups`` reads the journal beside them. ``may_lead`` says
     whether the lease still holds by this process's own clock: without it nothing is taken and nothing is committed.
+    ``answers`` are those of the newest commands before, where they are at hand.
     ``on_failure`` is called, once, when a commit failed or the memory is not to be trusted: this object is then spent,
     and another is to be made from what is committed.
     """
@@ -113,7 +114,7 @@ class Sequencer:
         on_failure: Callable[[Exception], None],
         queue_commands_max: int,
         batch_commands_max: int,
-        remembered_commands_max: int = REMEMBERED_COMMANDS,
+        answers: RememberedAnswers | None = None,
     ) -> None:
         self._exchange: Exchange = recovered.exchange
         self._sequence = recovered.sequence
@@ -136,7 +137,7 @@ class Sequencer:
         self._start_is_scheduled = False
         self._is_open = True
         self._failure: Exception | None = None
-        self._answers = RememberedAnswers(remembered_commands_max)
+        self._answers = RememberedAnswers() if answers is None else answers
         self._published = dict.fromkeys(recovered.exchange.markets, recovered.sequence)
         self._lookups_under_way: set[Lookup] = set()
         self._idle = asyncio.Event()

@@ -1,26 +1,28 @@
-"""The engine process: wins the lease, recovers what is committed, leads until it may not, and begins again.
+"""The engine process: follows the journal as a standby, leads when the lease is its, and follows again afterwards.
 
 Whatever goes wrong on the way (the database is away, a commit failed, the lease was lost) ends one term of leadership;
-the next term starts from what is committed. Requests that arrive between terms are answered "unavailable" and come
-again.
+what is in memory then is thrown away, and it begins again from what is committed. Only after a handover in order it
+goes on with the exchange that it has. Requests that reach an engine that does not lead are answered "unavailable" and
+come again.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import gc
-import time
 from collections.abc import Callable
 from typing import Final
 
-from rtx.engine.answers import REMEMBERED_COMMANDS
+import msgspec
+
+from rtx.cancellation import end_tasks
+from rtx.engine.answers import REMEMBERED_COMMANDS, RememberedAnswers
+from rtx.engine.halting import HALTING_ERRORS
+from rtx.engine.leader import PASSING_ERRORS, Leader
 from rtx.engine.metrics import EngineMetrics
-from rtx.engine.publisher import MarketDataPublisher, redis_connector
-from rtx.engine.recovery import ReplayDivergedError, dismantle, recover
-from rtx.engine.sequencer import Sequencer, SequencerFailedError, unavailable
-from rtx.engine.snapshot_process import SnapshotProcess
-from rtx.engine.snapshotter import save_snapshot
+from rtx.engine.reports import Reporter
+from rtx.engine.sequencer import SequencerFailedError, unavailable
+from rtx.engine.standby import DivergedError, Standby
+from rtx.engine.surroundings import Stores, Surroundings, production_surroundings
 from rtx.engine.term import Term, TermEndedError
 from rtx.link.handshake import derive_key
 from rtx.link.messages import Request
@@ -28,43 +30,39 @@ from rtx.link.server import Connection, LinkServer
 from rtx.observability import metrics
 from rtx.observability.logging import get_logger
 from rtx.settings import Settings
-from rtx.store.connection import DATABASE_ERRORS, connect_engine, create_pool
-from rtx.store.errors import JournalCorruptError, ProjectionError, StoreError
-from rtx.store.journal import JournalStore
-from rtx.store.lease import LeaseStore
+from rtx.store.lease import Acquired, Candidate
 
 _log = get_logger(__name__)
 
 RETRY_INTERVAL_S: Final = 0.1
 LEASE_POLL_INTERVAL_S: Final = 0.1
-CLOSE_TIMEOUT_S: Final = 6.0
-"""More than a commit may take."""
+FIRST_POLL_INTERVAL_S: Final = 0.005
+POLL_INTERVAL_S_MAX: Final = 0.05
+"""A standby looks for new journal rows this often at least; while there are some, as often as at first."""
 
-SNAPSHOT_TIMEOUT_S: Final = 5.0
-RELEASE_TIMEOUT_S: Final = 2.0
+REPORT_INTERVAL_S: Final = 1.0
 PROGRESS_INTERVAL_S: Final = 1.0
-WATCH_INTERVAL_S: Final = 1.0
 
-HALTING_ERRORS: Final = (JournalCorruptError, ReplayDivergedError, ProjectionError)
-"""Journal, tables and this program disagree: trading must not go on, and trying again cannot help."""
 
-_PASSING_ERRORS: Final = (*DATABASE_ERRORS, StoreError)
+class StoppedError(Exception):
+    """The engine was asked to stop while it was busy with something long."""
 
 
 class EngineService:
     """One engine process. :meth:`run` returns after :meth:`stop` was called."""
 
-    def __init__(self, settings: Settings, version: str) -> None:
+    def __init__(self, settings: Settings, version: str, surroundings: Surroundings | None = None) -> None:
+        """``surroundings`` are PostgreSQL, Redis and this machine's clocks, unless a simulation brings its own."""
         self._settings = settings
         self._version = version
+        self._surroundings = surroundings or production_surroundings(settings)
         self._server = LinkServer(derive_key(settings.jwt_secret), self._handle)
-        self._publisher = MarketDataPublisher(redis_connector(settings.redis_url))
         self._metrics = EngineMetrics()
-        self._sequencer: Sequencer | None = None
-        self._stopping = asyncio.Event()
-        self._address = ""
+        self._leader: Leader | None = None
         self._term: Term | None = None
-        self._snapshots = SnapshotProcess(settings.snapshot_commands)
+        self._stopping = asyncio.Event()
+        self._engine = Candidate(settings.engine_holder, "", settings.colour, version)
+        self._reporter = Reporter(self._engine, self._surroundings.monotonic_s)
 
     def stop(self) -> None:
         """Ask :meth:`run` to commit what was taken, let go of the lease and return."""
@@ -73,154 +71,171 @@ class EngineService:
             self._term.end(None)
 
     async def run(self, on_listening: Callable[[int], None] | None = None) -> None:
-        """Serve until stopped. Raises one of :data:`HALTING_ERRORS` when trading must not go on."""
+        """Serve until stopped. Raises one of :data:`HALTING_ERRORS` when this engine must not go on."""
         settings = self._settings
         port = await self._server.start(settings.engine_host, settings.engine_port)
-        self._address = settings.engine_address or f"{settings.engine_host}:{port}"
+        address = settings.engine_address or f"{settings.engine_host}:{port}"
+        self._engine = msgspec.structs.replace(self._engine, address=address)
+        self._reporter = Reporter(self._engine, self._surroundings.monotonic_s)
         if on_listening is not None:
             on_listening(port)
-        self._publisher.start()
+        self._surroundings.publisher.start()
         try:
             while not self._stopping.is_set():
                 try:
-                    await self._lead()
+                    async with self._surroundings.open_stores() as stores:
+                        await self._serve(stores)
+                except StoppedError:
+                    break
                 except HALTING_ERRORS:
                     raise
                 except (TermEndedError, SequencerFailedError) as error:
                     _log.warning("term ended", reason=str(error))
                     metrics.ENGINE_RELOADS.inc()
-                except _PASSING_ERRORS as error:
+                except PASSING_ERRORS as error:
                     _log.warning("no leadership now, trying again", error=f"{type(error).__name__}: {error}")
                 if not self._stopping.is_set():
                     await asyncio.sleep(RETRY_INTERVAL_S)
         finally:
             metrics.ENGINE_LEADER.set(0)
-            await self._snapshots.stop()
-            await self._publisher.stop()
+            await self._surroundings.snapshots.stop()
+            await self._surroundings.publisher.stop()
             await self._server.stop()
 
     def _handle(self, connection: Connection, requests: list[Request]) -> None:
-        if self._sequencer is None:
+        if self._leader is None:
             connection.send(unavailable(requests))
         else:
-            self._sequencer.handle(connection, requests)
+            self._leader.sequencer.handle(connection, requests)
 
-    async def _lead(self) -> None:
-        """One term, from the lease to its end."""
-        settings = self._settings
-        async with contextlib.AsyncExitStack() as stack:
-            pool = await create_pool(
-                settings.database_url, application_name="rtx-engine-reads", minimum_size=2, maximum_size=3
-            )
-            stack.callback(pool.terminate)
-            connection = await connect_engine(settings.database_url)
-            stack.callback(connection.terminate)
-            leases = LeaseStore(pool)
-            term = await self._acquire(leases)
-            if term is None:
-                return
-            self._term = term
-            renewal = asyncio.create_task(term.keep())
-            stack.callback(renewal.cancel)
-            reads = JournalStore(pool)
-            recovered = await recover(reads, _progress())
-            stack.callback(dismantle, recovered.exchange)
-            self._snapshots.start_from(recovered.snapshot_sequence)
-            for market in recovered.exchange.markets.values():
-                self._metrics.name_market(market.market_id, market.symbol)
-                self._publisher.announce(market.market_id, recovered.sequence, recovered.exchange.time_us)
-            # What a term before left behind goes; what lives now lives as long as this term.
-            gc.unfreeze()
-            gc.collect()
-            gc.freeze()
-            sequencer = Sequencer(
-                recovered,
-                term.epoch,
-                store=JournalStore(connection),
-                lookups=reads,
-                publisher=self._publisher,
-                metrics=self._metrics,
-                clock_us=_now_us,
-                monotonic_s=time.monotonic,
-                may_lead=term.may_lead,
-                on_failure=term.end,
-                queue_commands_max=settings.engine_queue_commands_max,
-                batch_commands_max=settings.engine_batch_commands_max,
-                remembered_commands_max=REMEMBERED_COMMANDS + settings.engine_queue_commands_max,
-            )
-            self._sequencer = sequencer
-            metrics.ENGINE_LEADER.set(1)
-            metrics.ENGINE_EPOCH.set(term.epoch)
-            metrics.JOURNAL_SEQUENCE.set(recovered.sequence)
-            _log.info("engine leads", epoch=term.epoch, sequence=recovered.sequence, address=self._address)
-            try:
-                await self._watch(sequencer, term)
-            finally:
-                self._sequencer = None
-                metrics.ENGINE_LEADER.set(0)
-            await self._resign(sequencer, reads, leases, term)
+    async def _serve(self, stores: Stores) -> None:
+        """Follow, lead, follow, until stopped or until something goes wrong."""
+        # Whoever led from here is gone, or this is its next attempt: a hot standby need not wait for the lease's end.
+        await stores.lease.surrender(self._settings.engine_holder)
+        await stores.replicas.forget_old()
+        standby: Standby | None = None
+        try:
+            standby = await self._recover(stores)
+            while not self._stopping.is_set():
+                taken = await self._stand_by(stores, standby)
+                if taken is not None:
+                    standby = await self._lead(stores, standby, *taken)
+            await self._reporter.stopped(stores, standby.sequence)
+            _log.info("engine stopped", sequence=standby.sequence)
+        except DivergedError as error:
+            await self._reporter.diverged(stores, error)
+            raise
+        finally:
+            if standby is not None:
+                standby.dismantle()
 
-    async def _acquire(self, leases: LeaseStore) -> Term | None:
-        """Wait for the lease; None when asked to stop meanwhile."""
-        settings = self._settings
+    # -- standing by ----------------------------------------------------------------------------------------------
+
+    async def _recover(self, stores: Stores) -> Standby:
+        """Load what is committed. Where this version once computed something else, it has to pass that row again."""
+        await self._reporter.recovering(stores)
+        before_sequence = await stores.replicas.diverged_sequence(self._version) or None
+        if before_sequence is not None:
+            _log.warning("this version diverged before: that row is replayed again", sequence=before_sequence)
+        answers = RememberedAnswers(REMEMBERED_COMMANDS + self._settings.engine_queue_commands_max)
+        standby = await Standby.recover(
+            stores.reads,
+            self._surroundings.clock_us,
+            answers,
+            before_sequence=before_sequence,
+            progress=self._progress(),
+        )
+        self._surroundings.snapshots.start_from(standby.recovered.snapshot_sequence)
+        self._surroundings.settle_memory()
+        _log.info("engine stands by", sequence=standby.sequence, address=self._engine.address)
+        return standby
+
+    async def _stand_by(self, stores: Stores, standby: Standby) -> tuple[Term, Acquired] | None:
+        """Follow the journal until the lease is ours; None when asked to stop meanwhile."""
+        monotonic_s = self._surroundings.monotonic_s
+        next_report_s = next_attempt_s = monotonic_s()
+        reported_checkpoint = -1
+        interval_s = FIRST_POLL_INTERVAL_S
         while not self._stopping.is_set():
-            asked_s = time.monotonic()
-            epoch = await leases.acquire(
-                settings.engine_holder, self._address, settings.colour, self._version, settings.lease_ttl_s
-            )
-            if epoch is not None:
-                return Term(
-                    leases,
-                    epoch,
-                    asked_s,
-                    ttl_s=settings.lease_ttl_s,
-                    renewal_s=settings.lease_renewal_s,
-                    monotonic_s=time.monotonic,
-                )
-            await asyncio.sleep(LEASE_POLL_INTERVAL_S)
+            sequence = standby.sequence
+            is_behind = await standby.follow()
+            if monotonic_s() >= next_report_s or standby.checkpoint_sequence != reported_checkpoint:
+                next_report_s = monotonic_s() + REPORT_INTERVAL_S
+                reported_checkpoint = standby.checkpoint_sequence
+                await self._reporter.following(stores, standby)
+            if is_behind:
+                continue
+            if monotonic_s() >= next_attempt_s:
+                next_attempt_s = monotonic_s() + LEASE_POLL_INTERVAL_S
+                taken = await self._acquire(stores)
+                if taken is not None:
+                    return taken
+            has_moved = standby.sequence != sequence
+            interval_s = FIRST_POLL_INTERVAL_S if has_moved else min(interval_s * 2, POLL_INTERVAL_S_MAX)
+            if await stores.watch.wait(interval_s):
+                next_attempt_s = monotonic_s()
         return None
 
-    async def _watch(self, sequencer: Sequencer, term: Term) -> None:
-        """Return when asked to stop; raise what ended the term otherwise."""
-        while not self._stopping.is_set():
-            if not await term.wait_for_end(WATCH_INTERVAL_S):
-                self._snapshots.start_when_due(sequencer.sequence, term.end)
-                continue
-            reason = term.reason
-            if reason is None:
-                return
-            sequencer.fail(reason)
-            if isinstance(reason, (TermEndedError, *HALTING_ERRORS)):
-                raise reason
-            raise TermEndedError(f"{type(reason).__name__}: {reason}") from reason
+    async def _acquire(self, stores: Stores) -> tuple[Term, Acquired] | None:
+        settings = self._settings
+        asked_s = self._surroundings.monotonic_s()
+        acquired = await stores.lease.acquire(self._engine, settings.lease_ttl_s)
+        if acquired is None:
+            return None
+        term = Term(
+            stores.lease,
+            acquired.epoch,
+            asked_s,
+            ttl_s=settings.lease_ttl_s,
+            renewal_s=settings.lease_renewal_s,
+            monotonic_s=self._surroundings.monotonic_s,
+        )
+        return term, acquired
 
-    async def _resign(self, sequencer: Sequencer, reads: JournalStore, leases: LeaseStore, term: Term) -> None:
-        """Finish what was taken, keep a snapshot for the next start, and let go of the lease."""
-        async with asyncio.timeout(CLOSE_TIMEOUT_S):
-            await sequencer.close()
-        if sequencer.sequence > self._snapshots.sequence:
-            try:
-                async with asyncio.timeout(SNAPSHOT_TIMEOUT_S):
-                    await save_snapshot(reads, sequencer.exchange, sequencer.sequence, sequencer.journal_hash)
-            except _PASSING_ERRORS as error:
-                _log.warning("no snapshot at the end", error=f"{type(error).__name__}: {error}")
-        async with asyncio.timeout(RELEASE_TIMEOUT_S):
-            await leases.release(term.epoch)
-        _log.info("engine stopped", sequence=sequencer.sequence)
+    # -- leading --------------------------------------------------------------------------------------------------
 
+    async def _lead(self, stores: Stores, standby: Standby, term: Term, acquired: Acquired) -> Standby:
+        """One term, from the lease to its end in order; gives the standby that goes on. Raises what ended it else."""
+        taken_s = self._surroundings.monotonic_s()
+        self._term = term
+        renewal = asyncio.create_task(term.keep(), name="lease-renewal")
+        try:
+            # Nobody can commit under an older epoch any more: what is read now is everything.
+            await standby.catch_up()
+            serving_ms = (self._surroundings.monotonic_s() - taken_s) * 1_000
+            leader = Leader(
+                self._settings, self._surroundings, stores, standby, term, acquired, self._metrics, serving_ms
+            )
+            for market in standby.exchange.markets.values():
+                self._metrics.name_market(market.market_id, market.symbol)
+            self._leader = leader
+            if self._stopping.is_set():
+                term.end(None)
+            metrics.ENGINE_LEADER.set(1)
+            metrics.ENGINE_EPOCH.set(term.epoch)
+            _log.info("engine leads", epoch=term.epoch, sequence=standby.sequence, address=self._engine.address)
+            await leader.lead(self._reporter)
+            followed = await leader.let_go(renewal)
+        finally:
+            self._leader = None
+            self._term = None
+            self._surroundings.publisher.retire()
+            metrics.ENGINE_LEADER.set(0)
+            await end_tasks(renewal)
+        if self._stopping.is_set():
+            await leader.keep_snapshot()
+        return followed
 
-def _now_us() -> int:
-    return time.time_ns() // 1_000
+    def _progress(self) -> Callable[[int], None]:
+        """Say once a second how far the replay is, and break it off when asked to stop."""
+        last_s = self._surroundings.monotonic_s()
 
+        def progress(sequence: int) -> None:
+            nonlocal last_s
+            if self._stopping.is_set():
+                raise StoppedError
+            if self._surroundings.monotonic_s() - last_s >= PROGRESS_INTERVAL_S:
+                last_s = self._surroundings.monotonic_s()
+                _log.info("replaying the journal", sequence=sequence)
 
-def _progress() -> Callable[[int], None]:
-    """Say once a second how far the replay is."""
-    last_s = time.monotonic()
-
-    def progress(sequence: int) -> None:
-        nonlocal last_s
-        if time.monotonic() - last_s >= PROGRESS_INTERVAL_S:
-            last_s = time.monotonic()
-            _log.info("replaying the journal", sequence=sequence)
-
-    return progress
+        return progress

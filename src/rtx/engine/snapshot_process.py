@@ -79,7 +79,8 @@ class SnapshotProcess:
             return
         _log.error("no snapshot was made", exit_code=exit_code)
         if exit_code == EXIT_JOURNAL:
-            halt(ReplayDivergedError("the journal does not replay to its end; the snapshotter's log names the row"))
+            problem = "the journal does not replay up to here; the snapshotter's log names the row"
+            halt(ReplayDivergedError(sequence, problem))
 
     async def _end(self, process: asyncio.subprocess.Process) -> None:
         if process.returncode is not None:

@@ -49,6 +49,18 @@ SNAPSHOT_SEQUENCE: Final = Gauge(
 )
 ENGINE_LEADER: Final = Gauge("rtx_engine_leader", "1 where the engine leads.", multiprocess_mode="livemax")
 ENGINE_EPOCH: Final = Gauge("rtx_engine_epoch", "Epoch of the engine's lease.", multiprocess_mode="livemax")
+STANDBY_LAG: Final = Histogram(
+    "rtx_standby_lag_seconds",
+    "Time from journaling a row until a standby has done it again.",
+    buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 30.0),
+)
+STANDBY_LAG_ROWS: Final = Gauge(
+    "rtx_standby_lag_rows", "Journal rows that the standby has still to do.", multiprocess_mode="livemax"
+)
+ENGINE_DIVERGED: Final = Gauge(
+    "rtx_engine_diverged", "1 where the engine computed something else than the journal holds.", multiprocess_mode="max"
+)
+HANDOVERS: Final = Counter("rtx_handovers_total", "Times this engine handed the book over, or refused to.", ["outcome"])
 ENGINE_RELOADS: Final = Counter(
     "rtx_engine_reloads_total", "Times the engine threw its memory away and read the journal again."
 )

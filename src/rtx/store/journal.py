@@ -136,13 +136,19 @@ class JournalStore:
             SNAPSHOTS_KEPT,
         )
 
-    async def load_snapshot(self) -> Snapshot | None:
-        """Return the newest snapshot, or None; raises JournalCorruptError when the journal has another row there."""
+    async def load_snapshot(self, before_sequence: int | None = None) -> Snapshot | None:
+        """Return the newest snapshot, made before journal row ``before_sequence`` where that is given, or None.
+
+        Raises JournalCorruptError when the journal has another row there.
+        """
         row = await self._database.fetchrow(
             """
             SELECT snapshot.sequence, journal_hash, state_hash, state, journal.hash
-            FROM snapshots AS snapshot LEFT JOIN journal USING (sequence) ORDER BY snapshot.sequence DESC LIMIT 1
-            """
+            FROM snapshots AS snapshot LEFT JOIN journal USING (sequence)
+            WHERE $1::bigint IS NULL OR snapshot.sequence < $1
+            ORDER BY snapshot.sequence DESC LIMIT 1
+            """,
+            before_sequence,
         )
         if row is None:
             return None

@@ -1,4 +1,7 @@
-"""The lease that makes one engine the leader, judged by the database's clock alone."""
+"""The lease that makes one engine the leader, judged by the database's clock alone.
+
+Every change that an engine may wait for is told to a channel (:mod:`rtx.store.engine_watch`).
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,44 @@ from datetime import timedelta
 import msgspec
 
 from rtx.store.connection import Database
+from rtx.store.engine_watch import CHANNEL
+from rtx.store.handovers import MAY_TAKE
+
+
+class Candidate(msgspec.Struct, frozen=True):
+    """An engine that would lead. ``holder`` names one place that runs one engine at a time."""
+
+    holder: str
+    address: str
+    colour: str
+    version: str
+
+
+class Acquired(msgspec.Struct, frozen=True):
+    """A lease that was taken: its epoch, and how long before that nobody led (0 before the first leader)."""
+
+    epoch: int
+    away_us: int
+
+
+class Release(msgspec.Struct, frozen=True):
+    """How a leader lets go: only ``successor`` may take the lease for ``successor_s`` seconds, where one is named.
+
+    ``stopped_s``: how long ago it took its last command, when it goes in order; ``handover_id``: the order that it
+    carries out (None: it goes by itself).
+    """
+
+    successor: str = ""
+    successor_s: float = 0.0
+    stopped_s: float | None = None
+    handover_id: int | None = None
 
 
 class Lease(msgspec.Struct, frozen=True):
-    """Who leads: ``expires_in_s`` counts from the database's now, 0 or less: nobody does."""
+    """Who leads: ``expires_in_s`` counts from the database's now, 0 or less: nobody does.
+
+    ``successor`` is the holder that may take a released lease, for ``successor_in_s`` seconds before all others.
+    """
 
     epoch: int
     holder: str
@@ -19,54 +56,107 @@ class Lease(msgspec.Struct, frozen=True):
     version: str
     expires_in_s: float
     acquired_at_us: int
+    successor: str = ""
+    successor_in_s: float = 0.0
 
 
 class LeaseStore:
-    """The lease in PostgreSQL. Its epoch rises with every takeover and never falls."""
+    """The lease in PostgreSQL (see :class:`rtx.store.protocols.LeaseBackend`)."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def acquire(self, holder: str, address: str, colour: str, version: str, ttl_s: float) -> int | None:
-        """Take the lease if it has run out or was ``holder``'s own, and return the new epoch; None: another holds it.
+    async def acquire(self, candidate: Candidate, ttl_s: float) -> Acquired | None:
+        """Take a lease that ran out, and return the new epoch; None: another holds it, or is to take it.
 
-        Waits for a commit under the old epoch that is on its way: once this returned, no such commit is written. A
-        ``holder`` names one place that runs one engine at a time, so that an engine which was started again there need
-        not wait for the lease of the one that died.
+        Only the successor that the last leader named may take it while its time lasts; then engines of the active
+        colour (that of the last leader), and those that an order to hand over means.
+
+        Waits for a commit under the old epoch that is on its way: once this returned, no such commit is written.
         """
-        epoch: int | None = await self._database.fetchval(
-            """
-            UPDATE engine_lease SET epoch = epoch + 1, holder = $1, address = $2, colour = $3, version = $4,
-                expires_at = clock_timestamp() + $5, acquired_at = clock_timestamp()
-            WHERE expires_at <= clock_timestamp() OR holder = $1
-            RETURNING epoch
-            """,
-            holder,
-            address,
-            colour,
-            version,
+        row = await self._database.fetchrow(
+            f"""
+            WITH taken AS (
+                UPDATE engine_lease SET epoch = epoch + 1, holder = $1, address = $2, colour = $3, version = $4,
+                    expires_at = clock_timestamp() + $5, acquired_at = clock_timestamp(), released = false,
+                    successor = '', previous_renewed_at = renewed_at, renewed_at = clock_timestamp()
+                WHERE expires_at <= clock_timestamp() AND {MAY_TAKE}
+                RETURNING epoch, acquired_at, previous_renewed_at
+            ), recorded AS (
+                UPDATE engine_handovers SET state = 'taken', to_epoch = taken.epoch, to_holder = $1,
+                    taken_at = acquired_at,
+                    pause_ms = extract(epoch FROM acquired_at - coalesce(stopped_at, requested_at)) * 1000
+                FROM taken WHERE state = 'released' OR (state = 'requested' AND target IN ($1, $3))
+            )
+            SELECT epoch, CASE WHEN isfinite(previous_renewed_at)
+                THEN (extract(epoch FROM acquired_at - previous_renewed_at) * 1000000)::bigint ELSE 0 END,
+                pg_notify('{CHANNEL}', '') FROM taken
+            """,  # noqa: S608 - constants
+            candidate.holder,
+            candidate.address,
+            candidate.colour,
+            candidate.version,
             timedelta(seconds=ttl_s),
         )
-        return epoch
+        return None if row is None else Acquired(row[0], max(0, row[1]))
 
     async def renew(self, epoch: int, ttl_s: float) -> bool:
-        """Hold the lease for another ``ttl_s`` seconds from now; False: it is lost.
+        """Hold the lease for another ``ttl_s`` seconds from now; False: it is lost, or was let go.
 
         A lease that ran out but that nobody took yet is renewed: the epoch alone decides who may write.
         """
-        return await self._extend(epoch, ttl_s)
-
-    async def release(self, epoch: int) -> bool:
-        """Let the lease run out at once, so that the next engine need not wait; False: it was lost before."""
-        return await self._extend(epoch, 0.0)
-
-    async def _extend(self, epoch: int, ttl_s: float) -> bool:
         status = await self._database.execute(
-            "UPDATE engine_lease SET expires_at = clock_timestamp() + $2 WHERE epoch = $1",
+            "UPDATE engine_lease SET expires_at = clock_timestamp() + $2, renewed_at = clock_timestamp()"
+            " WHERE epoch = $1 AND NOT released",
             epoch,
             timedelta(seconds=ttl_s),
         )
         return status == "UPDATE 1"
+
+    async def release(self, epoch: int, release: Release | None = None) -> bool:
+        """Let the lease run out at once, so that the next engine need not wait; False: it was lost before."""
+        release = release or Release()
+        row = await self._database.fetchrow(
+            f"""
+            WITH released AS (
+                UPDATE engine_lease SET expires_at = clock_timestamp(), renewed_at = clock_timestamp(),
+                    released = true, successor = $2, successor_until = clock_timestamp() + $3
+                WHERE epoch = $1 RETURNING epoch, holder
+            ), carried_out AS (
+                UPDATE engine_handovers SET state = 'released', stopped_at = clock_timestamp() - $5::interval
+                FROM released WHERE handover_id = $4 AND state = 'requested'
+            ), recorded AS (
+                INSERT INTO engine_handovers (target, state, reason, from_epoch, from_holder, expires_at, stopped_at)
+                SELECT '', 'released', 'the leader was told to stop', epoch, holder, clock_timestamp(),
+                    clock_timestamp() - $5::interval
+                FROM released WHERE $4::bigint IS NULL AND $5::interval IS NOT NULL
+            )
+            SELECT pg_notify('{CHANNEL}', '') FROM released
+            """,  # noqa: S608 - constants
+            epoch,
+            release.successor,
+            timedelta(seconds=release.successor_s),
+            release.handover_id,
+            None if release.stopped_s is None else timedelta(seconds=release.stopped_s),
+        )
+        return row is not None
+
+    async def surrender(self, holder: str) -> bool:
+        """Let a lease of ``holder``'s run out at once; for an engine that begins anew where the last leader was.
+
+        The caller must not lead. ``renewed_at`` keeps the time until which the engine before it was alive.
+        """
+        row = await self._database.fetchrow(
+            f"""
+            WITH surrendered AS (
+                UPDATE engine_lease SET expires_at = clock_timestamp(), released = true
+                WHERE holder = $1 AND expires_at > clock_timestamp() RETURNING epoch
+            )
+            SELECT pg_notify('{CHANNEL}', '') FROM surrendered
+            """,  # noqa: S608 - constants
+            holder,
+        )
+        return row is not None
 
     async def read(self) -> Lease | None:
         """Return the lease as it stands, or None when nobody ever held it."""
@@ -74,7 +164,9 @@ class LeaseStore:
             """
             SELECT epoch, holder, address, colour, version,
                 extract(epoch FROM expires_at - clock_timestamp())::float8 AS expires_in_s,
-                (extract(epoch FROM acquired_at) * 1000000)::bigint AS acquired_at_us
+                (extract(epoch FROM acquired_at) * 1000000)::bigint AS acquired_at_us, successor,
+                CASE WHEN isfinite(successor_until)
+                    THEN extract(epoch FROM successor_until - clock_timestamp())::float8 ELSE 0 END AS successor_in_s
             FROM engine_lease WHERE epoch > 0
             """
         )

@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from rtx.store.entries import Batch, JournalEntry, Snapshot
-from rtx.store.lease import Lease
+from rtx.store.handovers import HandoverOrder
+from rtx.store.lease import Acquired, Candidate, Lease, Release
+from rtx.store.replicas import ReplicaReport
 
 
 class JournalBackend(Protocol):
@@ -34,21 +36,63 @@ class JournalBackend(Protocol):
     async def save_snapshot(self, snapshot: Snapshot) -> None:
         """Keep the snapshot, and of all only the newest few."""
 
-    async def load_snapshot(self) -> Snapshot | None:
-        """Return the newest snapshot, or None; raises JournalCorruptError when it is of another journal."""
+    async def load_snapshot(self, before_sequence: int | None = None) -> Snapshot | None:
+        """Return the newest snapshot (made before this row), or None; raises JournalCorruptError."""
 
 
 class LeaseBackend(Protocol):
     """A lease with a time to live and an epoch that rises with every takeover."""
 
-    async def acquire(self, holder: str, address: str, colour: str, version: str, ttl_s: float) -> int | None:
-        """Take the lease if it ran out or was ``holder``'s own, and return the new epoch; None: another holds it."""
+    async def acquire(self, candidate: Candidate, ttl_s: float) -> Acquired | None:
+        """Take a lease that ran out, if ``candidate`` may; None: another holds it, or is to take it."""
 
     async def renew(self, epoch: int, ttl_s: float) -> bool:
         """Hold the lease for another ``ttl_s`` seconds; False: it is lost."""
 
-    async def release(self, epoch: int) -> bool:
+    async def release(self, epoch: int, release: Release | None = None) -> bool:
         """Let the lease run out at once; False: it was lost before."""
+
+    async def surrender(self, holder: str) -> bool:
+        """Let a lease of this holder's run out at once; the holder must not lead."""
 
     async def read(self) -> Lease | None:
         """Return the lease as it stands, or None when nobody ever held it."""
+
+
+class HandoverBackend(Protocol):
+    """Orders to hand over."""
+
+    async def request(self, target: str, valid_s: float) -> int:
+        """Order a handover to a colour or holder; returns its id, raises HandoverPendingError."""
+
+    async def pending(self) -> HandoverOrder | None:
+        """The order that waits to be carried out, if there is one."""
+
+    async def refuse(self, handover_id: int, reason: str) -> None:
+        """Say why an order is not carried out."""
+
+    async def note_serving(self, epoch: int, after_ms: float) -> None:
+        """Add to the pause how long the leader of ``epoch`` took from its lease to its first command."""
+
+
+class ReplicaBackend(Protocol):
+    """What the engines say of themselves."""
+
+    async def report(self, report: ReplicaReport) -> None:
+        """Write down what an engine says of itself now."""
+
+    async def all(self) -> list[ReplicaReport]:
+        """Every report of the last day."""
+
+    async def forget_old(self) -> None:
+        """Remove the reports of engines that have been gone for a day."""
+
+    async def diverged_sequence(self, version: str) -> int:
+        """The lowest journal row at which an engine of this version computed something else; 0: none did."""
+
+
+class Watch(Protocol):
+    """Wakes those who wait for a lease or an order."""
+
+    async def wait(self, timeout_s: float) -> bool:
+        """Return True as soon as something happened since the last call, False after ``timeout_s`` seconds."""

@@ -187,7 +187,7 @@ class Cluster:
 class JournalFromFirstRow(JournalStore):
     """The journal without its snapshots."""
 
-    async def load_snapshot(self) -> Snapshot | None:
+    async def load_snapshot(self, before_sequence: int | None = None) -> Snapshot | None:
         return None
 
 

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 import pytest_asyncio
+from tests.fakes.leadership import take_lease
 from tests.integration.store.trading import ALICE, BASE, BOB, MARKET, QUOTE, Trading
 
 from rtx.core.commands import CreateMarket, Deposit, MarketFilters, NewOrder, SetAccountFeeTier, SetFeeTier
@@ -54,7 +55,7 @@ class History:
 
 async def trade(url: str) -> History:
     connection = await connect_engine(url)
-    epoch = await LeaseStore(connection).acquire("engine", "", "blue", "1", 60.0)
+    epoch = await take_lease(LeaseStore(connection), "engine")
     assert epoch is not None
     history = History()
     trading = history.trading = Trading(epoch)

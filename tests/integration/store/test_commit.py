@@ -7,6 +7,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from tests.fakes.leadership import take_lease
 from tests.integration.store.trading import ALICE, BASE, BOB, MARKET, QUOTE, Trading
 from tests.property.generator import CommandGenerator, opening_commands
 from tests.reference.exchange import ReferenceExchange
@@ -24,7 +25,7 @@ from rtx.store.lease import LeaseStore
 
 
 async def lead(connection: Connection, ttl_s: float = 60.0) -> Trading:
-    epoch = await LeaseStore(connection).acquire("engine", "", "blue", "1", ttl_s)
+    epoch = await take_lease(LeaseStore(connection), "engine", ttl_s=ttl_s)
     assert epoch is not None
     return Trading(epoch)
 
@@ -47,7 +48,7 @@ async def test_a_takeover_waits_for_a_commit_on_its_way_and_a_renewal_does_not(
     await JournalStore(connection).commit(trading.take_batch())
 
     assert await LeaseStore(other).renew(trading.epoch, 0.0)
-    takeover = asyncio.ensure_future(LeaseStore(other).acquire("other", "", "green", "1", 60.0))
+    takeover = asyncio.ensure_future(take_lease(LeaseStore(other), "other"))
     await waits_for_a_lock(observer, other.get_server_pid())
     assert not takeover.done()
     await transaction.commit()
@@ -65,7 +66,7 @@ async def test_a_commit_that_meets_a_takeover_waits_and_is_then_refused(
     other, observer = await connect_engine(migrated_url), await connect_engine(migrated_url)
     transaction = other.transaction()
     await transaction.start()
-    assert await LeaseStore(other).acquire("other", "", "green", "1", 60.0) == trading.epoch + 1
+    assert await take_lease(LeaseStore(other), "other") == trading.epoch + 1
 
     commit = asyncio.ensure_future(JournalStore(connection).commit(trading.take_batch()))
     await waits_for_a_lock(observer, connection.get_server_pid())
@@ -147,7 +148,7 @@ async def test_a_change_of_the_directory_is_announced_at_its_commit(connection: 
 
 async def test_a_refused_change_of_the_directory_leaves_nothing(connection: Connection, migrated_url: str) -> None:
     trading = await lead(connection, ttl_s=0.0)
-    assert await LeaseStore(connection).acquire("other", "", "green", "1", 60.0) is not None
+    assert await take_lease(LeaseStore(connection), "other") is not None
     trading.apply(CreateAsset("BASE", 2))
     pool = await create_pool(migrated_url, application_name="test")
     batch = trading.take_batch()

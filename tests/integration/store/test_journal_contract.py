@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
 import msgspec
 import pytest
 import pytest_asyncio
-from tests.fakes.journal import FakeJournal, FakeLease
+from tests.fakes.journal import FakeJournal
+from tests.fakes.leadership import FakeHandovers, FakeLease, FakeReplicas, FakeWatch, take_lease
 from tests.integration.store.trading import ALICE, BASE, BOB, Trading
 
 from rtx.core.commands import CancelOrder
 from rtx.core.vocabulary import BUY, SELL
 from rtx.store import migrate
 from rtx.store.connection import connect_engine
+from rtx.store.engine_watch import EngineWatch
 from rtx.store.entries import Snapshot
 from rtx.store.errors import (
     CommandKnownError,
@@ -23,9 +26,11 @@ from rtx.store.errors import (
     SequenceTakenError,
     StaleEpochError,
 )
+from rtx.store.handovers import HandoverOrder, HandoverPendingError, HandoverStore
 from rtx.store.journal import JournalStore
-from rtx.store.lease import LeaseStore
-from rtx.store.protocols import JournalBackend, LeaseBackend
+from rtx.store.lease import Acquired, Candidate, LeaseStore, Release
+from rtx.store.protocols import HandoverBackend, JournalBackend, LeaseBackend, ReplicaBackend, Watch
+from rtx.store.replicas import DIVERGED, FOLLOWING, ReplicaReport, ReplicaStore
 
 TTL_S = 60.0
 
@@ -36,13 +41,17 @@ class Backend:
 
     journal: JournalBackend
     lease: LeaseBackend
+    handovers: HandoverBackend
+    replicas: ReplicaBackend
+    watch: Watch
     forget_row: Callable[[int], Awaitable[None]]
     forge_row: Callable[[int], Awaitable[None]]
     let_expire: Callable[[], Awaitable[None]]
+    let_expire_lease: Callable[[], Awaitable[None]]
 
     async def lead(self) -> Trading:
         """Take the lease and return an exchange to trade under it."""
-        epoch = await self.lease.acquire("engine", "127.0.0.1:1", "blue", "1", TTL_S)
+        epoch = await take_lease(self.lease, "engine", ttl_s=TTL_S)
         assert epoch is not None
         return Trading(epoch)
 
@@ -79,9 +88,30 @@ async def backend(kind: str, request: pytest.FixtureRequest) -> AsyncIterator[Ba
         await connection.execute("UPDATE journal SET time_us = time_us + 1 WHERE sequence = $1", sequence)
 
     async def let_expire() -> None:
+        await connection.execute(
+            "UPDATE engine_lease SET expires_at = now(), successor_until = now(),"
+            " renewed_at = renewed_at - make_interval(secs => 1)"
+        )
+        await connection.execute("UPDATE engine_handovers SET expires_at = now()")
+
+    async def let_expire_lease() -> None:
         await connection.execute("UPDATE engine_lease SET expires_at = now()")
 
-    yield Backend(JournalStore(connection), LeaseStore(connection), forget_row, forge_row, let_expire)
+    listening = await connect_engine(url)
+    watch = EngineWatch(listening)
+    await watch.start()
+    yield Backend(
+        JournalStore(connection),
+        LeaseStore(connection),
+        HandoverStore(connection),
+        ReplicaStore(connection),
+        watch,
+        forget_row,
+        forge_row,
+        let_expire,
+        let_expire_lease,
+    )
+    await listening.close()
     await connection.close()
 
 
@@ -100,7 +130,20 @@ def fake_backend() -> Backend:
     async def let_expire() -> None:
         now_s[0] += TTL_S
 
-    return Backend(journal, lease, forget_row, forge_row, let_expire)
+    async def let_expire_lease() -> None:
+        assert await lease.renew(lease.epoch, 0.0)
+
+    return Backend(
+        journal,
+        lease,
+        FakeHandovers(lease),
+        FakeReplicas(lambda: now_s[0]),
+        FakeWatch(lease),
+        forget_row,
+        forge_row,
+        let_expire,
+        let_expire_lease,
+    )
 
 
 async def test_what_was_committed_is_read_back(backend: Backend) -> None:
@@ -246,11 +289,23 @@ async def test_a_snapshot_of_another_journal_is_refused(backend: Backend) -> Non
     assert error.value.sequence == 3
 
 
+async def test_a_snapshot_before_a_row_is_found(backend: Backend) -> None:
+    await backend.trade()
+    snapshots = [
+        Snapshot(entry.sequence, entry.hash, b"hash", b"state %d" % entry.sequence)
+        for entry in await backend.journal.read_after(0, 3)
+    ]
+    for snapshot in snapshots:
+        await backend.journal.save_snapshot(snapshot)
+    assert await backend.journal.load_snapshot(3) == snapshots[1]
+    assert await backend.journal.load_snapshot(1) is None
+
+
 async def test_one_holder_at_a_time(backend: Backend) -> None:
     assert await backend.lease.read() is None
-    first = await backend.lease.acquire("one", "10.0.0.1:1", "blue", "1.0", TTL_S)
-    assert first == 1
-    assert await backend.lease.acquire("two", "10.0.0.2:1", "green", "1.1", TTL_S) is None
+    first = await backend.lease.acquire(Candidate("one", "10.0.0.1:1", "blue", "1.0"), TTL_S)
+    assert first == Acquired(1, 0)
+    assert await backend.lease.acquire(Candidate("two", "10.0.0.2:1", "blue", "1.1"), TTL_S) is None
     lease = await backend.lease.read()
     assert lease is not None
     assert (lease.epoch, lease.holder, lease.address, lease.colour, lease.version) == (
@@ -264,10 +319,10 @@ async def test_one_holder_at_a_time(backend: Backend) -> None:
 
 
 async def test_a_lease_that_ran_out_is_taken_and_the_old_one_is_lost(backend: Backend) -> None:
-    assert await backend.lease.acquire("one", "", "blue", "1", TTL_S) == 1
+    assert await take_lease(backend.lease, "one", ttl_s=TTL_S) == 1
     assert await backend.lease.renew(1, TTL_S)
     await backend.let_expire()
-    assert await backend.lease.acquire("two", "", "green", "1", TTL_S) == 2
+    assert await take_lease(backend.lease, "two", ttl_s=TTL_S) == 2
     assert not await backend.lease.renew(1, TTL_S)
     assert not await backend.lease.release(1)
     lease = await backend.lease.read()
@@ -275,23 +330,144 @@ async def test_a_lease_that_ran_out_is_taken_and_the_old_one_is_lost(backend: Ba
     assert lease.holder == "two"
 
 
-async def test_a_holder_that_was_started_again_need_not_wait(backend: Backend) -> None:
-    assert await backend.lease.acquire("one", "", "blue", "1", TTL_S) == 1
-    assert await backend.lease.acquire("one", "", "blue", "2", TTL_S) == 2
+async def test_the_lease_of_one_who_begins_anew_is_free_at_once(backend: Backend) -> None:
+    assert await take_lease(backend.lease, "one", ttl_s=TTL_S) == 1
+    assert not await backend.lease.surrender("two")
+    assert await take_lease(backend.lease, "one", ttl_s=TTL_S) is None
+    assert await backend.lease.surrender("one")
+    assert not await backend.lease.surrender("one")
+    assert await take_lease(backend.lease, "two", ttl_s=TTL_S) == 2
     assert not await backend.lease.renew(1, TTL_S)
 
 
 async def test_a_released_lease_is_free_at_once(backend: Backend) -> None:
-    assert await backend.lease.acquire("one", "", "blue", "1", TTL_S) == 1
+    assert await take_lease(backend.lease, "one", ttl_s=TTL_S) == 1
     assert await backend.lease.release(1)
     lease = await backend.lease.read()
     assert lease is not None
     assert lease.expires_in_s <= 0
-    assert await backend.lease.acquire("two", "", "green", "1", TTL_S) == 2
+    assert await take_lease(backend.lease, "two", ttl_s=TTL_S) == 2
+
+
+async def test_a_renewal_that_comes_after_the_release_changes_nothing(backend: Backend) -> None:
+    assert await take_lease(backend.lease, "one", ttl_s=TTL_S) == 1
+    assert await backend.lease.release(1)
+    assert not await backend.lease.renew(1, TTL_S)
+    assert await take_lease(backend.lease, "two", ttl_s=TTL_S) == 2
 
 
 async def test_a_lease_nobody_took_can_be_renewed_late(backend: Backend) -> None:
-    assert await backend.lease.acquire("one", "", "blue", "1", TTL_S) == 1
+    assert await take_lease(backend.lease, "one", ttl_s=TTL_S) == 1
     await backend.let_expire()
     assert await backend.lease.renew(1, TTL_S)
-    assert await backend.lease.acquire("two", "", "green", "1", TTL_S) is None
+    assert await take_lease(backend.lease, "two", ttl_s=TTL_S) is None
+
+
+async def test_only_the_named_successor_takes_it_while_its_time_lasts(backend: Backend) -> None:
+    assert await take_lease(backend.lease, "one", ttl_s=TTL_S) == 1
+    assert await backend.lease.release(1, Release("three", TTL_S / 2))
+    lease = await backend.lease.read()
+    assert lease is not None
+    assert lease.successor == "three"
+    assert 0 < lease.successor_in_s <= TTL_S / 2
+    assert await take_lease(backend.lease, "two", ttl_s=TTL_S) is None
+    assert await take_lease(backend.lease, "three", colour="green", ttl_s=TTL_S) == 2
+    lease = await backend.lease.read()
+    assert lease is not None
+    assert lease.successor == ""
+
+
+async def test_others_take_it_when_the_successor_does_not(backend: Backend) -> None:
+    assert await take_lease(backend.lease, "one", ttl_s=TTL_S) == 1
+    assert await backend.lease.release(1, Release("three", TTL_S / 2))
+    await backend.let_expire()
+    assert await take_lease(backend.lease, "green one", colour="green", ttl_s=TTL_S) is None
+    assert await take_lease(backend.lease, "one", ttl_s=TTL_S) == 2
+
+
+async def test_another_colour_takes_it_only_when_told_to(backend: Backend) -> None:
+    assert await take_lease(backend.lease, "one", ttl_s=TTL_S) == 1
+    await backend.let_expire()
+    assert await take_lease(backend.lease, "two", colour="green", ttl_s=TTL_S) is None
+    handover_id = await backend.handovers.request("green", TTL_S)
+    assert await backend.handovers.pending() == HandoverOrder(handover_id, "green")
+    assert await take_lease(backend.lease, "two", colour="green", ttl_s=TTL_S) == 2
+    # Now green is the active colour, and the order is carried out.
+    assert await backend.handovers.pending() is None
+    await backend.let_expire()
+    assert await take_lease(backend.lease, "one", ttl_s=TTL_S) is None
+    assert await take_lease(backend.lease, "three", colour="green", ttl_s=TTL_S) == 3
+
+
+async def test_an_order_may_mean_one_engine(backend: Backend) -> None:
+    assert await take_lease(backend.lease, "one", ttl_s=TTL_S) == 1
+    await backend.handovers.request("three", TTL_S)
+    assert await take_lease(backend.lease, "three", colour="green", ttl_s=TTL_S) is None
+    await backend.let_expire_lease()
+    assert await take_lease(backend.lease, "two", colour="green", ttl_s=TTL_S) is None
+    assert await take_lease(backend.lease, "three", colour="green", ttl_s=TTL_S) == 2
+
+
+async def test_one_order_waits_at_a_time_and_none_for_ever(backend: Backend) -> None:
+    assert await take_lease(backend.lease, "one", ttl_s=TTL_S) == 1
+    first = await backend.handovers.request("green", TTL_S / 2)
+    with pytest.raises(HandoverPendingError):
+        await backend.handovers.request("blue", TTL_S)
+    await backend.let_expire()
+    assert await backend.handovers.pending() is None
+    assert await take_lease(backend.lease, "two", colour="green", ttl_s=TTL_S) is None
+    second = await backend.handovers.request("two", TTL_S)
+    await backend.handovers.refuse(first, "too late to refuse")
+    await backend.handovers.refuse(second, "no such engine")
+    assert await backend.handovers.pending() is None
+
+
+async def test_who_leads_after_a_pause_is_told_how_long_nobody_did(backend: Backend) -> None:
+    assert await backend.lease.acquire(Candidate("one", "", "blue", "1"), TTL_S) == Acquired(1, 0)
+    assert await backend.lease.renew(1, TTL_S)
+    await backend.let_expire()
+    acquired = await backend.lease.acquire(Candidate("two", "", "blue", "1"), TTL_S)
+    assert acquired is not None
+    assert 0 < acquired.away_us <= TTL_S * 1_000_000
+
+
+async def test_engines_report_themselves(backend: Backend) -> None:
+    report = ReplicaReport("one", "10.0.0.1:1", "blue", "1.0", 2, FOLLOWING, 7, 100, 90, 3, 1.5)
+    await backend.replicas.report(report)
+    await backend.replicas.report(msgspec.structs.replace(report, holder="two", colour="green"))
+    await backend.replicas.report(msgspec.structs.replace(report, sequence=110))
+    first, second = await backend.replicas.all()
+    assert msgspec.structs.replace(first, seen_s=0.0, started_s=0.0) == msgspec.structs.replace(report, sequence=110)
+    assert (second.holder, second.colour) == ("two", "green")
+    await backend.replicas.forget_old()
+    assert len(await backend.replicas.all()) == 2
+
+
+async def test_where_a_version_diverged_is_kept(backend: Backend) -> None:
+    assert await backend.replicas.diverged_sequence("1.0") == 0
+    for holder, sequence in (("one", 120), ("two", 100), ("three", 110)):
+        await backend.replicas.report(
+            ReplicaReport(holder, "", "blue", "1.0", 1, DIVERGED, 7, 99, 90, 0, 0.0, sequence, "other events")
+        )
+    assert await backend.replicas.diverged_sequence("1.0") == 100
+    assert await backend.replicas.diverged_sequence("1.1") == 0
+
+
+@pytest.mark.parametrize("change", ["release", "surrender", "acquire", "request"])
+async def test_who_waits_hears_of_it(backend: Backend, change: str) -> None:
+    epoch = await take_lease(backend.lease, "one", ttl_s=TTL_S)
+    assert epoch == 1
+    if change == "acquire":
+        await backend.let_expire()
+    while await backend.watch.wait(0.1):
+        pass
+    waiting = asyncio.create_task(backend.watch.wait(TTL_S))
+    if change == "release":
+        await backend.lease.release(epoch)
+    elif change == "surrender":
+        await backend.lease.surrender("one")
+    elif change == "acquire":
+        await take_lease(backend.lease, "two", ttl_s=TTL_S)
+    else:
+        await backend.handovers.request("green", TTL_S)
+    assert await waiting

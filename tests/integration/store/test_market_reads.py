@@ -11,6 +11,7 @@ from itertools import groupby
 import asyncpg
 import pytest
 import pytest_asyncio
+from tests.fakes.leadership import take_lease
 from tests.integration.store.trading import ALICE, BOB, MARKET, START_US, Trading
 
 from rtx.core.events import Trade
@@ -30,7 +31,7 @@ TimedTrade = tuple[int, Trade]
 async def trade_for_weeks(url: str) -> list[TimedTrade]:
     """Forty days of trading with busy seconds, quiet days, and takers that meet several makers at one price."""
     connection = await connect_engine(url)
-    epoch = await LeaseStore(connection).acquire("engine", "", "blue", "1", 60.0)
+    epoch = await take_lease(LeaseStore(connection), "engine")
     assert epoch is not None
     trading = Trading(epoch)
     trading.open_market()

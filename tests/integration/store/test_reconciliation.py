@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from tests.fakes.leadership import take_lease
 from tests.integration.store.trading import ALICE, BASE, BOB, Trading
 
 from rtx.core.commands import NewOrder, SetFeeTier
@@ -15,7 +16,7 @@ from rtx.store.lease import LeaseStore
 
 async def trade(connection: Connection) -> None:
     """Commit trades with fees, an order that is partly filled and waiting stop orders of every kind of hold."""
-    epoch = await LeaseStore(connection).acquire("engine", "", "blue", "1", 60.0)
+    epoch = await take_lease(LeaseStore(connection), "engine")
     assert epoch is not None
     trading = Trading(epoch)
     trading.open_market()

@@ -43,6 +43,11 @@ class Trading:
         """Match a command one microsecond after the last; raises what the core raises."""
         self.time_us += 1
         events = self.exchange.apply(command, self.time_us)
+        self.journal(command, events)
+        return events
+
+    def journal(self, command: AnyCommand, events: list[AnyEvent]) -> None:
+        """Write a row for a command that gave these events."""
         self.sequence += 1
         command_id = self.sequence.to_bytes(16, "big")
         request_id = f"request-{self.sequence}"
@@ -76,7 +81,6 @@ class Trading:
         self.events.append(events)
         lines = [posting for event in events for posting in postings(event, self.exchange.markets)]
         self.postings.extend((self.sequence, line, *posting) for line, posting in enumerate(lines))
-        return events
 
     def take_batch(self) -> Batch:
         """Return what was applied since the last batch."""

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
-from tests.fakes.journal import FakeJournal, FakeLease
+from tests.fakes.journal import FakeJournal
+from tests.fakes.leadership import FakeLease, take_lease
 from tests.integration.store.trading import ALICE, MARKET, Trading
 
 from rtx.core.commands import AnyCommand, NewOrder, Withdraw, encode_command
@@ -16,6 +17,7 @@ from rtx.core.events import AnyEvent, decode_events
 from rtx.core.exchange import Exchange
 from rtx.core.snapshot import state_hash
 from rtx.core.vocabulary import BUY, GTC, LIMIT
+from rtx.engine.answers import REMEMBERED_COMMANDS, RememberedAnswers
 from rtx.engine.batch import OpenBatch
 from rtx.engine.recovery import recover
 from rtx.engine.sequencer import Sequencer
@@ -177,6 +179,7 @@ class Leader:
         self.recorder = Recorder()
         self.may_lead = True
         self.time_us = 2_000_000_000_000_000
+        self.remembered_commands_max = limits.pop("remembered_commands_max", REMEMBERED_COMMANDS)
         self.limits = {"queue_commands_max": 100, "batch_commands_max": 50} | limits
         self.sequencer: Sequencer
         self.exchange: Exchange
@@ -186,7 +189,7 @@ class Leader:
     async def start(cls, **limits: int) -> Leader:
         """An engine that leads on a journal with one open market and two rich accounts."""
         leader = cls(**limits)
-        epoch = await leader.lease.acquire("opening", "", "blue", "1", TTL_S)
+        epoch = await take_lease(leader.lease, "opening", ttl_s=TTL_S)
         assert epoch is not None
         trading = Trading(epoch)
         trading.open_market()
@@ -197,7 +200,7 @@ class Leader:
     async def lead(self) -> None:
         """Take the next epoch and begin from what is committed."""
         self.now_s += TTL_S + 1
-        epoch = await self.lease.acquire("engine", "", "blue", "1", TTL_S)
+        epoch = await take_lease(self.lease, "engine", ttl_s=TTL_S)
         assert epoch is not None
         recovered = await recover(self.journal)
         self.exchange = recovered.exchange
@@ -212,7 +215,9 @@ class Leader:
             monotonic_s=lambda: self.now_s,
             may_lead=lambda: self.may_lead,
             on_failure=self.recorder.failures.append,
-            **self.limits,
+            answers=RememberedAnswers(self.remembered_commands_max),
+            queue_commands_max=self.limits["queue_commands_max"],
+            batch_commands_max=self.limits["batch_commands_max"],
         )
 
     def _clock_us(self) -> int:

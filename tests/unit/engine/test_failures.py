@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from tests.fakes.leadership import take_lease
 from tests.integration.store.trading import MARKET
 from tests.unit.engine.leader import Leader, Waiting, Worker, hopeless
 
@@ -84,7 +85,7 @@ async def test_a_leader_that_was_replaced_cannot_commit() -> None:
     leader.sequencer.handle(worker, [order])
     commit = await leader.journal.next_commit()
     leader.now_s += 10
-    assert await leader.lease.acquire("other", "", "green", "2", 3.0) is not None
+    assert await take_lease(leader.lease, "other", ttl_s=3.0) is not None
     commit.go_on()
     assert (await worker.answer(order)).status == UNAVAILABLE
     assert [type(error) for error in leader.recorder.failures] == [StaleEpochError]

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
-from tests.fakes.journal import FakeLease
+from tests.fakes.leadership import FakeLease, take_lease
 
 from rtx.engine.term import LAST_ATTEMPT_S, Term, TermEndedError
 
@@ -46,7 +46,7 @@ class Lease(FakeLease):
 async def a_term(clock: Clock, lease: Lease, taken_s: float = 0.0) -> Term:
     """A term whose acquisition took ``taken_s`` to be answered."""
     asked_s = clock.now_s
-    epoch = await lease.acquire("one", "", "blue", "1", TTL_S)
+    epoch = await take_lease(lease, "one", ttl_s=TTL_S)
     assert epoch is not None
     clock.now_s += taken_s
     return Term(
@@ -69,7 +69,7 @@ async def test_it_is_renewed_in_time_until_another_has_it() -> None:
         assert term.may_lead()
         if count == 20:
             clock.now_s += 10
-            assert await lease.acquire("other", "", "green", "2", TTL_S) is not None
+            assert await take_lease(lease, "other", ttl_s=TTL_S) is not None
 
     lease.answer = answer
     await term.keep()

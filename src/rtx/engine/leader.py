@@ -1,0 +1,250 @@
+"""One term of leadership: from the lease to its end, with everything that a leader does besides matching.
+
+It keeps the lease, takes orders to hand over, writes checkpoints, and lets go in order: what was taken is committed,
+the rest is sent back for the next leader, and the book goes on from the very row at which it stood.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Final
+
+import msgspec
+
+from rtx.cancellation import end_tasks
+from rtx.core.commands import ExtendDeadlines
+from rtx.engine.checkpoints import CheckpointSchedule
+from rtx.engine.halting import HALTING_ERRORS
+from rtx.engine.metrics import EngineMetrics
+from rtx.engine.own_commands import OwnCommandFailedError, OwnCommands
+from rtx.engine.recovery import Recovered
+from rtx.engine.reports import Reporter
+from rtx.engine.sequencer import Sequencer
+from rtx.engine.snapshotter import save_snapshot
+from rtx.engine.standby import Standby
+from rtx.engine.succession import NoSuccessorError, choose_successor
+from rtx.engine.surroundings import Stores, Surroundings
+from rtx.engine.term import Term, TermEndedError
+from rtx.observability import metrics
+from rtx.observability.logging import get_logger
+from rtx.settings import Settings
+from rtx.store.connection import DATABASE_ERRORS
+from rtx.store.errors import StoreError
+from rtx.store.handovers import HandoverOrder
+from rtx.store.lease import Acquired, Release
+
+_log = get_logger(__name__)
+
+CLOSE_TIMEOUT_S: Final = 6.0
+"""More than a commit may take."""
+
+SNAPSHOT_TIMEOUT_S: Final = 5.0
+RELEASE_TIMEOUT_S: Final = 2.0
+WATCH_INTERVAL_S: Final = 1.0
+PROOF_TIMEOUT_S: Final = 10.0
+"""How long a successor may take to verify a checkpoint before the order to hand over is refused."""
+
+PROOF_POLL_INTERVAL_S: Final = 0.02
+
+PASSING_ERRORS: Final = (*DATABASE_ERRORS, StoreError)
+"""What goes wrong beside the commits: it is tried again, and says nothing about the book."""
+
+
+class _Succession(msgspec.Struct, frozen=True):
+    """An order that is being carried out."""
+
+    order: HandoverOrder
+    holder: str
+
+
+class Leader:
+    """Leads under ``term`` with the exchange of ``standby``, which has done every row of the journal again."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        surroundings: Surroundings,
+        stores: Stores,
+        standby: Standby,
+        term: Term,
+        acquired: Acquired,
+        engine_metrics: EngineMetrics,
+        serving_ms: float,
+    ) -> None:
+        """``serving_ms``: how long after it had the lease this leader takes its first command."""
+        self._settings = settings
+        self._surroundings = surroundings
+        self._stores = stores
+        self._standby = standby
+        self._term = term
+        self._acquired = acquired
+        self._succession: _Succession | None = None
+        self._serving_ms = serving_ms
+        self.sequencer = Sequencer(
+            standby.recovered,
+            term.epoch,
+            store=stores.journal,
+            lookups=stores.reads,
+            publisher=surroundings.publisher,
+            metrics=engine_metrics,
+            clock_us=surroundings.clock_us,
+            monotonic_s=surroundings.monotonic_s,
+            may_lead=term.may_lead,
+            on_failure=term.end,
+            queue_commands_max=settings.engine_queue_commands_max,
+            batch_commands_max=settings.engine_batch_commands_max,
+            answers=standby.answers,
+        )
+        self._own_commands = OwnCommands(self.sequencer)
+        self._checkpoints = CheckpointSchedule(
+            self._own_commands, settings.checkpoint_commands, surroundings.monotonic_s, standby.checkpoint_sequence
+        )
+
+    @property
+    def checkpoint_sequence(self) -> int:
+        """The journal row of the newest checkpoint."""
+        return self._checkpoints.sequence
+
+    async def lead(self, reporter: Reporter) -> None:
+        """Return when the term ended without a fault: somebody asked to stop, or a successor was chosen.
+
+        Raises what ended the term otherwise.
+        """
+        exchange = self._standby.exchange
+        for market_id in exchange.markets:
+            self._surroundings.publisher.announce(market_id, self._standby.sequence, exchange.time_us)
+        tasks = [
+            asyncio.create_task(self._take_orders(), name="handover-orders"),
+            asyncio.create_task(self._report(reporter), name="leader-reports"),
+            asyncio.create_task(self._extend_deadlines(), name="extend-deadlines"),
+        ]
+        try:
+            while not await self._term.wait_for_end(WATCH_INTERVAL_S):
+                sequence = self.sequencer.sequence
+                self._surroundings.snapshots.start_when_due(sequence, self._term.end)
+                self._checkpoints.start_when_due(sequence)
+        finally:
+            await self._checkpoints.stop()
+            await end_tasks(*tasks)
+        reason = self._term.reason
+        if reason is None:
+            return
+        self.sequencer.fail(reason)
+        if isinstance(reason, (TermEndedError, *HALTING_ERRORS)):
+            raise reason
+        raise TermEndedError(f"{type(reason).__name__}: {reason}") from reason
+
+    async def let_go(self, renewal: asyncio.Task[None]) -> Standby:
+        """Finish what was taken and let go of the lease; gives the standby that goes on from there.
+
+        ``renewal`` is the task that keeps the lease; it is ended first.
+        """
+        stopped_s = self._surroundings.monotonic_s()
+        async with asyncio.timeout(CLOSE_TIMEOUT_S):
+            await self.sequencer.close()
+        await end_tasks(renewal)
+        release = Release(stopped_s=self._surroundings.monotonic_s() - stopped_s)
+        if self._succession is not None:
+            release = msgspec.structs.replace(
+                release,
+                successor=self._succession.holder,
+                successor_s=self._settings.lease_ttl_s,
+                handover_id=self._succession.order.handover_id,
+            )
+        async with asyncio.timeout(RELEASE_TIMEOUT_S):
+            is_released = await self._stores.lease.release(self._term.epoch, release)
+        if not is_released:
+            raise TermEndedError("another engine has the lease")
+        metrics.HANDOVERS.labels("released").inc()
+        sequencer = self.sequencer
+        _log.info("lease released", sequence=sequencer.sequence, successor=release.successor)
+        recovered = Recovered(
+            sequencer.exchange, sequencer.sequence, sequencer.journal_hash, self._surroundings.snapshots.sequence
+        )
+        standby = Standby(recovered, self._stores.reads, self._surroundings.clock_us, self._standby.answers)
+        standby.checkpoint_sequence = self.checkpoint_sequence
+        return standby
+
+    async def keep_snapshot(self) -> None:
+        """Keep a snapshot for the next start."""
+        sequencer = self.sequencer
+        if sequencer.sequence <= self._surroundings.snapshots.sequence:
+            return
+        try:
+            async with asyncio.timeout(SNAPSHOT_TIMEOUT_S):
+                await save_snapshot(self._stores.reads, sequencer.exchange, sequencer.sequence, sequencer.journal_hash)
+        except PASSING_ERRORS as error:
+            _log.warning("no snapshot at the end", error=f"{type(error).__name__}: {error}")
+
+    # -- beside the matching --------------------------------------------------------------------------------------
+
+    async def _report(self, reporter: Reporter) -> None:
+        serving_ms: float | None = self._serving_ms
+        while True:
+            try:
+                if serving_ms is not None:
+                    await self._stores.handovers.note_serving(self._term.epoch, serving_ms)
+                    serving_ms = None
+                await reporter.leading(
+                    self._stores,
+                    epoch=self._term.epoch,
+                    sequence=self.sequencer.sequence,
+                    checkpoint_sequence=self.checkpoint_sequence,
+                )
+            except PASSING_ERRORS as error:
+                _log.warning("no report could be written", error=f"{type(error).__name__}: {error}")
+            await asyncio.sleep(WATCH_INTERVAL_S)
+
+    async def _extend_deadlines(self) -> None:
+        """Time that passed while nobody led does not count for dead-man's switches."""
+        if self._acquired.away_us and self._standby.exchange.deadlines:
+            with contextlib.suppress(OwnCommandFailedError):
+                await self._own_commands.submit(ExtendDeadlines(self._acquired.away_us))
+
+    async def _take_orders(self) -> None:
+        """Carry out orders to hand over."""
+        while self._succession is None:
+            try:
+                order = await self._stores.handovers.pending()
+                if order is not None:
+                    await self._carry_out(order)
+            except PASSING_ERRORS as error:
+                _log.warning("orders to hand over cannot be read", error=f"{type(error).__name__}: {error}")
+            await self._stores.watch.wait(WATCH_INTERVAL_S)
+
+    async def _carry_out(self, order: HandoverOrder) -> None:
+        try:
+            holder = await self._prove_successor(order)
+        except (NoSuccessorError, OwnCommandFailedError) as error:
+            _log.warning("handover refused", target=order.target, reason=str(error))
+            metrics.HANDOVERS.labels("refused").inc()
+            await self._stores.handovers.refuse(order.handover_id, str(error))
+            return
+        _log.info("handing over", target=order.target, successor=holder)
+        self._succession = _Succession(order, holder)
+        self._term.end(None)
+
+    async def _prove_successor(self, order: HandoverOrder) -> str:
+        """The holder that the order means, which has just shown that its whole state is ours."""
+        settings = self._settings
+        successor = choose_successor(
+            order.target,
+            await self._stores.replicas.all(),
+            leader=settings.engine_holder,
+            leader_colour=settings.colour,
+            rules=self.sequencer.exchange.rules,
+        )
+        checkpoint_sequence = await self._checkpoints.take()
+        deadline_s = self._surroundings.monotonic_s() + PROOF_TIMEOUT_S
+        while self._surroundings.monotonic_s() < deadline_s:
+            for report in await self._stores.replicas.all():
+                if report.holder == successor.holder and report.checkpoint_sequence >= checkpoint_sequence:
+                    return successor.holder
+                if report.holder == successor.holder and report.reason:
+                    raise NoSuccessorError(f"{report.holder} is {report.state}: {report.reason}")
+            await asyncio.sleep(PROOF_POLL_INTERVAL_S)
+        raise NoSuccessorError(
+            f"{successor.holder} did not verify the checkpoint at journal row {checkpoint_sequence} "
+            f"within {PROOF_TIMEOUT_S:g} s"
+        )

@@ -1,0 +1,94 @@
+"""What every engine says of itself, so that leader, operators and probes know who could take over."""
+
+from __future__ import annotations
+
+import msgspec
+
+from rtx.store.connection import Database
+
+RECOVERING = "recovering"
+FOLLOWING = "following"
+LEADING = "leading"
+DIVERGED = "diverged"
+STOPPED = "stopped"
+
+
+class ReplicaReport(msgspec.Struct, frozen=True):
+    """One engine, as it sees itself.
+
+    ``sequence`` is the journal row that it has; ``checkpoint_sequence`` the newest row at which its state hash was
+    compared with the leader's. ``lag_ms`` is how long after its commit the last row was there. ``diverged_sequence``
+    and ``reason`` say where a diverged one stopped. ``seen_s`` is the report's age in seconds, ``started_s`` that of
+    the engine.
+    """
+
+    holder: str
+    address: str
+    colour: str
+    version: str
+    rules_latest: int
+    state: str
+    epoch: int
+    sequence: int
+    checkpoint_sequence: int
+    lag_rows: int
+    lag_ms: float
+    diverged_sequence: int = 0
+    reason: str = ""
+    started_s: float = 0.0
+    seen_s: float = 0.0
+
+
+_FORGOTTEN_AFTER = "1 day"
+
+
+class ReplicaStore:
+    """The reports in PostgreSQL (see :class:`rtx.store.protocols.ReplicaBackend`)."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def report(self, report: ReplicaReport) -> None:
+        """Write down what an engine says of itself now; its last report goes."""
+        await self._database.execute(
+            """
+            INSERT INTO engine_replicas (holder, address, colour, version, rules_latest, state, epoch, sequence,
+                checkpoint_sequence, lag_rows, lag_ms, diverged_sequence, reason, started_at, seen_at)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13,
+                clock_timestamp() - make_interval(secs => $14), clock_timestamp())
+            ON CONFLICT (holder) DO UPDATE SET address = excluded.address, colour = excluded.colour,
+                version = excluded.version, rules_latest = excluded.rules_latest, state = excluded.state,
+                epoch = excluded.epoch, sequence = excluded.sequence,
+                checkpoint_sequence = excluded.checkpoint_sequence, lag_rows = excluded.lag_rows,
+                lag_ms = excluded.lag_ms, diverged_sequence = excluded.diverged_sequence, reason = excluded.reason,
+                started_at = excluded.started_at, seen_at = excluded.seen_at
+            """,
+            *msgspec.structs.astuple(report)[:14],
+        )
+
+    async def all(self) -> list[ReplicaReport]:
+        """Every report of the last day, by colour and holder."""
+        rows = await self._database.fetch(
+            """
+            SELECT holder, address, colour, version, rules_latest, state, epoch, sequence, checkpoint_sequence,
+                lag_rows, lag_ms, diverged_sequence, reason,
+                extract(epoch FROM clock_timestamp() - started_at)::float8,
+                extract(epoch FROM clock_timestamp() - seen_at)::float8
+            FROM engine_replicas WHERE seen_at > clock_timestamp() - $1::text::interval ORDER BY colour, holder
+            """,
+            _FORGOTTEN_AFTER,
+        )
+        return [ReplicaReport(*row) for row in rows]
+
+    async def forget_old(self) -> None:
+        """Remove the reports of engines that have been gone for a day."""
+        await self._database.execute(
+            "DELETE FROM engine_replicas WHERE seen_at <= clock_timestamp() - $1::text::interval", _FORGOTTEN_AFTER
+        )
+
+    async def diverged_sequence(self, version: str) -> int:
+        """The lowest journal row at which an engine of this version computed something else; 0: none did."""
+        sequence: int | None = await self._database.fetchval(
+            "SELECT min(diverged_sequence) FROM engine_replicas WHERE version = $1 AND state = 'diverged'", version
+        )
+        return sequence or 0
