@@ -28,6 +28,7 @@ from rtx.core.commands import (
 from rtx.core.events import encode_events
 from rtx.core.snapshot import state_hash
 from rtx.core.vocabulary import BUY, GTC, LIMIT, SELL
+from rtx.engine.own_commands import REQUEST_ID
 from rtx.engine.recovery import recover
 from rtx.link.client import Applied, CommandRejectedError, EngineClient, Locate, new_command_id
 from rtx.link.handshake import derive_key
@@ -167,6 +168,7 @@ class Cluster:
         by_request: dict[str, list[asyncpg.Record]] = {}
         for row in rows:
             by_request.setdefault(row["request_id"], []).append(row)
+        by_request.pop(REQUEST_ID, None)
         assert [request_id for request_id, found in by_request.items() if len(found) > 1] == []
         for request_id, applied in load.acknowledged.items():
             (row,) = by_request[request_id]
