@@ -15,14 +15,15 @@ import structlog
 
 from rtx.core import snapshot
 from rtx.core.commands import ActivateRules, AnyCommand, Checkpoint, decode_command
-from rtx.core.events import AnyEvent, Rejected, encode_events
+from rtx.core.events import AnyEvent, Rejected, decode_events, encode_events
 from rtx.core.exchange import Exchange
-from rtx.core.rejections import CancelReplaceRejectedError, RejectedError
-from rtx.core.rules import LATEST_RULES
+from rtx.core.rejections import CancelReplaceRejectedError, Reason, RejectedError
 from rtx.store.journal import GENESIS_HASH, JournalEntry
 from rtx.store.protocols import JournalBackend
 
 READ_ROWS: Final = 2_000
+
+_RULES_NOT_KNOWN_THEN: Final = encode_events([Rejected(Reason.UNKNOWN_RULES, "version")])
 
 _log = structlog.get_logger(__name__)
 
@@ -65,6 +66,9 @@ def replay_entry(exchange: Exchange, entry: JournalEntry) -> list[AnyEvent]:
         raise ReplayDivergedError(
             entry.sequence, f"this program cannot read the command ({error}); run the version that wrote it"
         ) from error
+    if isinstance(command, ActivateRules) and entry.events == _RULES_NOT_KNOWN_THEN:
+        # Refused for what the program of that day did not know. It stays refused, whatever this one knows.
+        return decode_events(entry.events)
     try:
         events = exchange.apply(command, entry.time_us)
     except RejectedError as error:
@@ -74,15 +78,15 @@ def replay_entry(exchange: Exchange, entry: JournalEntry) -> list[AnyEvent]:
             entry.sequence, f"this program fails on the command ({type(error).__name__}: {error})"
         ) from error
     if encode_events(events) != entry.events:
-        raise ReplayDivergedError(entry.sequence, _difference(command))
+        raise ReplayDivergedError(entry.sequence, _difference(command, exchange.latest_rules))
     return events
 
 
-def _difference(command: AnyCommand) -> str:
+def _difference(command: AnyCommand, latest_rules: int) -> str:
     """What it means that a command gave other events."""
-    if isinstance(command, ActivateRules) and command.version > LATEST_RULES:
+    if isinstance(command, ActivateRules) and command.version > latest_rules:
         return (
-            f"it activates rules {command.version}; this program knows rules up to {LATEST_RULES}: run a newer version"
+            f"it activates rules {command.version}; this program knows rules up to {latest_rules}: run a newer version"
         )
     if isinstance(command, Checkpoint):
         return "at this checkpoint the state is another one than the leader's"

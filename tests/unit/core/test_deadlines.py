@@ -156,6 +156,13 @@ def test_time_that_the_exchange_was_away_moves_all_deadlines(world: World) -> No
     expire(world, first + 3 * SECOND_US)
 
 
+def test_a_deadline_that_passed_while_the_exchange_was_away_moves_like_any_other(world: World) -> None:
+    deadline_us = arm(world)
+    world.time_us += 10 * SECOND_US
+    world.apply(ExtendDeadlines(9 * SECOND_US))
+    assert world.exchange.deadlines == {(ALICE, ""): deadline_us + 9 * SECOND_US}
+
+
 def test_time_away_may_be_told_when_nothing_is_armed(world: World) -> None:
     assert world.apply(ExtendDeadlines(1)) == [DeadlinesExtended(1)]
 

@@ -11,11 +11,14 @@ from tests.integration.store.trading import BOB, MARKET
 from tests.unit.engine.leader import Leader, Worker, hopeless
 
 from rtx.core import snapshot
-from rtx.core.commands import NewOrder, encode_command
-from rtx.core.events import encode_events
+from rtx.core.commands import ActivateRules, AnyCommand, Checkpoint, NewOrder, encode_command
+from rtx.core.events import CheckpointTaken, Rejected, RulesActivated, encode_events
+from rtx.core.exchange import Exchange
+from rtx.core.rejections import Reason
+from rtx.core.rules import LATEST_RULES
 from rtx.core.snapshot import state_hash
 from rtx.core.vocabulary import GTC, LIMIT, SELL
-from rtx.engine.recovery import ReplayDivergedError, dismantle, recover
+from rtx.engine.recovery import ReplayDivergedError, dismantle, recover, replay_entry
 from rtx.engine.snapshotter import save_snapshot
 from rtx.store.entries import Snapshot, entry_hash
 from rtx.store.errors import JournalCorruptError
@@ -92,6 +95,50 @@ async def test_a_command_that_the_program_fails_on_stops_the_engine() -> None:
     time_us = leader.journal.rows[9].time_us
     rewrite(leader.journal, 9, time_us=time_us + 10**12)
     with pytest.raises(ReplayDivergedError, match=r"row 9|row 10"):
+        await recover(leader.journal)
+
+
+async def journaled(command: AnyCommand, request_hash: bytes = b"") -> tuple[Leader, int]:
+    """A journal with one more command, and that command's row."""
+    leader, worker = await Leader.start(), Worker()
+    leader.journal.holds_commits = False
+    leader.sequencer.handle(worker, [leader.submit(command, request_hash=request_hash), leader.bid()])
+    await leader.sequencer.close()
+    return leader, leader.sequencer.sequence - 1
+
+
+async def test_rules_that_the_program_does_not_know_stop_it_and_it_says_which_it_knows() -> None:
+    leader, row = await journaled(ActivateRules(2))
+    unknown = LATEST_RULES + 1
+    changes = {
+        "command": encode_command(ActivateRules(unknown)),
+        "events": encode_events([RulesActivated(unknown)]),
+    }
+    rewrite(leader.journal, row, **changes)
+    with pytest.raises(ReplayDivergedError) as caught:
+        await recover(leader.journal)
+    assert str(caught.value) == (
+        f"journal row {row}: it activates rules {unknown}; "
+        f"this program knows rules up to {LATEST_RULES}: run a newer version"
+    )
+
+
+async def test_rules_refused_by_a_program_that_did_not_know_them_stay_refused() -> None:
+    """The refusal may stand in the journal; a program that knows them by now goes on by the rules of that day."""
+    leader, row = await journaled(ActivateRules(LATEST_RULES + 1), request_hash=b"h" * 32)
+    newer = Exchange(latest_rules=LATEST_RULES + 1)
+    for sequence, entry in sorted(leader.journal.rows.items()):
+        events = replay_entry(newer, entry)
+        assert (events == [Rejected(Reason.UNKNOWN_RULES, "version")]) == (sequence == row)
+    assert newer.rules == 1
+    assert state_hash(newer) == state_hash(leader.exchange)
+
+
+async def test_a_checkpoint_with_another_hash_stops_the_engine() -> None:
+    leader, row = await journaled(Checkpoint())
+    await recover(leader.journal)
+    rewrite(leader.journal, row, events=encode_events([CheckpointTaken(bytes(32))]))
+    with pytest.raises(ReplayDivergedError, match=f"row {row}: at this checkpoint the state is another one"):
         await recover(leader.journal)
 
 
