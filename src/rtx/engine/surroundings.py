@@ -110,9 +110,8 @@ def _postgresql(database_url: str) -> OpenStores:
             stack.callback(pool.terminate)
             committing = await connect_engine(database_url)
             stack.callback(committing.terminate)
-            listening = await connect_engine(database_url, application_name="rtx-engine-watch")
-            stack.callback(listening.terminate)
-            watch = EngineWatch(listening)
+            watch = EngineWatch(lambda: connect_engine(database_url, application_name="rtx-engine-watch"))
+            stack.callback(watch.stop)
             await watch.start()
             yield Stores(
                 JournalStore(committing),

@@ -97,8 +97,7 @@ async def backend(kind: str, request: pytest.FixtureRequest) -> AsyncIterator[Ba
     async def let_expire_lease() -> None:
         await connection.execute("UPDATE engine_lease SET expires_at = now()")
 
-    listening = await connect_engine(url)
-    watch = EngineWatch(listening)
+    watch = EngineWatch(lambda: connect_engine(url))
     await watch.start()
     yield Backend(
         JournalStore(connection),
@@ -111,7 +110,7 @@ async def backend(kind: str, request: pytest.FixtureRequest) -> AsyncIterator[Ba
         let_expire,
         let_expire_lease,
     )
-    await listening.close()
+    watch.stop()
     await connection.close()
 
 
