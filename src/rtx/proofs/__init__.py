@@ -1,0 +1,1 @@
+"""Proof of a trade: the journal rows that made it, signed by the exchange and checked by anybody."""

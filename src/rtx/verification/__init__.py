@@ -1,0 +1,1 @@
+"""Proof that a whole database is what its journal says."""
