@@ -9,15 +9,17 @@ from tests.faults.load import Load
 from tests.faults.verification import Verdict, verify
 
 
-async def judge(what: str, load: Load, database_url: str, capsys: pytest.CaptureFixture[str]) -> Verdict:
-    """Verify everything once the load has ended, and print the line."""
+async def judge(
+    what: str, load: Load, database_url: str, capsys: pytest.CaptureFixture[str], remark: str = ""
+) -> Verdict:
+    """Verify everything once the load has ended, and print the line, with the remark at its end."""
     verdict = await verify(load.venue, load, database_url)
     with capsys.disabled():
         print(
             f"\n{what}: {load.acknowledged} acknowledged, {len(verdict.lost)} lost, {len(verdict.doubled)} doubled, "
             f"{len(verdict.untold)} done without an answer, errors: {_listed(load.errors)}, "
             f"ledger and journal {'wrong' if verdict.wrong else 'clean'}, "
-            f"longest gap {load.longest_gap_s * 1000:.0f} ms"
+            f"longest gap {load.longest_gap_s * 1000:.0f} ms{f', {remark}' if remark else ''}"
         )
     assert verdict.lost == []
     assert verdict.doubled == []

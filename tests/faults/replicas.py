@@ -15,9 +15,16 @@ from tests.faults.exchange_client import Address
 from tests.faults.venue import Operator
 
 from rtx.store.connection import DATABASE_ERRORS, Pool, create_pool
+from rtx.store.handovers import Handover, HandoverStore
 from rtx.store.lease import Lease, LeaseStore
+from rtx.store.replicas import FOLLOWING, LEADING, STOPPED, ReplicaReport, ReplicaStore
 
 TAKEOVER_TIMEOUT_S: Final = 30.0
+HANDOVER_TIMEOUT_S: Final = 15.0
+AGREEMENT_TIMEOUT_S: Final = 30.0
+REPORT_AGE_S_MAX: Final = 3.0
+"""An engine reports each second: one that was silent for longer is gone."""
+
 POLL_INTERVAL_S: Final = 0.01
 
 
@@ -28,6 +35,8 @@ class Replicas:
         self.members = members
         self._pool = pool
         self._leases = LeaseStore(pool)
+        self._handovers = HandoverStore(pool)
+        self._reports = ReplicaStore(pool)
 
     @property
     def addresses(self) -> Sequence[Address]:
@@ -74,6 +83,50 @@ class Replicas:
                 lease = await self.lease()
                 if lease.epoch > epoch:
                     return lease
+                await asyncio.sleep(POLL_INTERVAL_S)
+
+    async def hand_over(self, target: str) -> Handover:
+        """Order a handover to a colour or holder, and give it once it was taken."""
+        handover_id = await self._handovers.request(target, HANDOVER_TIMEOUT_S)
+        async with asyncio.timeout(HANDOVER_TIMEOUT_S):
+            while True:
+                handover = await self._handovers.read(handover_id)
+                assert handover is not None
+                assert handover.state != "refused", handover.reason
+                if handover.state == "taken":
+                    return handover
+                await asyncio.sleep(POLL_INTERVAL_S)
+
+    async def reports(self) -> Sequence[ReplicaReport]:
+        """What the engines that run say of themselves."""
+        reports = await self._reports.all()
+        return [report for report in reports if report.state != STOPPED and report.seen_s < REPORT_AGE_S_MAX]
+
+    async def agree(self) -> int:
+        """Have the whole state of every engine compared; gives the journal row at which that was done.
+
+        The leader writes its state's hash into the journal before it hands over, and every other engine compares.
+        """
+        await self._all_following()
+        leader = (await self.lease()).holder
+        successor = next(report.holder for report in await self.reports() if report.holder != leader)
+        await self.hand_over(successor)
+        async with asyncio.timeout(AGREEMENT_TIMEOUT_S):
+            while True:
+                reports = await self.reports()
+                assert not [report.reason for report in reports if report.reason]
+                rows = {report.checkpoint_sequence for report in reports}
+                if len(reports) == len(self.members) and len(rows) == 1:
+                    return rows.pop()
+                await asyncio.sleep(POLL_INTERVAL_S)
+
+    async def _all_following(self) -> None:
+        """Wait until every engine that does not lead is a standby."""
+        async with asyncio.timeout(AGREEMENT_TIMEOUT_S):
+            while True:
+                states = sorted(report.state for report in await self.reports())
+                if states == [FOLLOWING] * (len(self.members) - 1) + [LEADING]:
+                    return
                 await asyncio.sleep(POLL_INTERVAL_S)
 
     async def all_ready(self) -> None:

@@ -23,7 +23,8 @@ from tests.faults.judgement import judge
 from tests.faults.load import Load, Persistence, trading
 from tests.faults.network import NoNamespacesError, RemoteHost, remote_host
 from tests.faults.replicas import Replicas, make_members, running_replicas, signal_engine
-from tests.faults.venue import Venue, open_venue
+from tests.faults.venue import open_venue
+from tests.faults.verification import Verdict
 
 from rtx.embedded import EmbeddedValkey
 
@@ -39,12 +40,14 @@ ENGINE_KILLS: Final = 20 * ROUNDS
 REPLICA_KILLS: Final = 2 * ROUNDS
 PAUSES: Final = ROUNDS
 DATABASE_OUTAGES_S: Final = (1.0, 0.0) * ROUNDS
+HANDOVERS: Final = 20 * ROUNDS
 VALKEY_KILLS: Final = 2 * ROUNDS
 
 
 @contextlib.asynccontextmanager
-async def trading_everywhere(venue: Venue) -> AsyncIterator[Load]:
+async def trading_everywhere(replicas: Replicas) -> AsyncIterator[Load]:
     """Have clients of several kinds trade on all replicas until the block ends."""
+    venue = await open_venue(replicas.addresses, replicas.operator)
     kinds = (Persistence.REPEAT, Persistence.ASK)
     async with contextlib.AsyncExitStack() as stack:
         balancers = [
@@ -58,25 +61,29 @@ async def trading_everywhere(venue: Venue) -> AsyncIterator[Load]:
             load.stop()
 
 
+async def judge_replicas(what: str, load: Load, replicas: Replicas, capsys: pytest.CaptureFixture[str]) -> Verdict:
+    """Let nothing pass that is lost, doubled or wrong, nor engines whose states differ."""
+    row = await replicas.agree()
+    return await judge(what, load, replicas.database_url, capsys, f"all engines agree at row {row}")
+
+
 async def test_leading_engine_killed_again_and_again(replicas: Replicas, capsys: pytest.CaptureFixture[str]) -> None:
-    venue = await open_venue(replicas.addresses, replicas.operator)
-    async with trading_everywhere(venue) as load:
+    async with trading_everywhere(replicas) as load:
         await load.more(STRETCH)
         for _ in range(ENGINE_KILLS):
             lease = await replicas.lease()
             signal_engine(replicas.holding(lease), signal.SIGKILL)
             await replicas.led_after(lease.epoch)
             await load.more(STRETCH)
-    await judge(f"leading engine killed {ENGINE_KILLS} times", load, replicas.database_url, capsys)
+    await judge_replicas(f"leading engine killed {ENGINE_KILLS} times", load, replicas, capsys)
     assert load.failures == []
 
 
 async def test_leading_replica_killed_with_all_its_processes(
     replicas: Replicas, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    venue = await open_venue(replicas.addresses, replicas.operator)
     killed = set()
-    async with trading_everywhere(venue) as load:
+    async with trading_everywhere(replicas) as load:
         await load.more(STRETCH)
         for _ in range(REPLICA_KILLS):
             lease = await replicas.lease()
@@ -88,15 +95,14 @@ async def test_leading_replica_killed_with_all_its_processes(
             leader.start()
             await leader.ready()
             await load.more(STRETCH)
-    await judge(f"leading replica killed {REPLICA_KILLS} times", load, replicas.database_url, capsys)
+    await judge_replicas(f"leading replica killed {REPLICA_KILLS} times", load, replicas, capsys)
     assert not load.errors_elsewhere(killed)
 
 
 async def test_a_leader_that_stood_still_has_no_say_any_more(
     replicas: Replicas, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    venue = await open_venue(replicas.addresses, replicas.operator)
-    async with trading_everywhere(venue) as load:
+    async with trading_everywhere(replicas) as load:
         await load.more(STRETCH)
         for _ in range(PAUSES):
             lease = await replicas.lease()
@@ -109,15 +115,14 @@ async def test_a_leader_that_stood_still_has_no_say_any_more(
                 signal_engine(leader, signal.SIGCONT)
             # What it had taken before and now tries to write would show as a row of an earlier epoch.
             await load.more(2 * STRETCH)
-    await judge("leading engine stood still", load, replicas.database_url, capsys)
+    await judge_replicas("leading engine stood still", load, replicas, capsys)
     assert load.failures == []
 
 
 async def test_database_stopped_and_started(
     replicas: Replicas, mortal_postgresql: ReachablePostgresql, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    venue = await open_venue(replicas.addresses, replicas.operator)
-    async with trading_everywhere(venue) as load:
+    async with trading_everywhere(replicas) as load:
         await load.more(STRETCH)
         for outage_s in DATABASE_OUTAGES_S:
             await asyncio.to_thread(mortal_postgresql.stop, "immediate")
@@ -125,28 +130,26 @@ async def test_database_stopped_and_started(
             await asyncio.to_thread(mortal_postgresql.start)
             await load.more(STRETCH)
     await replicas.all_ready()
-    await judge("PostgreSQL stopped", load, replicas.database_url, capsys)
+    await judge_replicas("PostgreSQL stopped", load, replicas, capsys)
     assert load.failures == []
 
 
 async def test_valkey_killed_and_started(
     replicas: Replicas, mortal_valkey: EmbeddedValkey, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    venue = await open_venue(replicas.addresses, replicas.operator)
-    async with trading_everywhere(venue) as load:
+    async with trading_everywhere(replicas) as load:
         await load.more(STRETCH)
         for _ in range(VALKEY_KILLS):
             await asyncio.to_thread(mortal_valkey.kill)
             await load.more(STRETCH)
             await asyncio.to_thread(mortal_valkey.start)
             await load.more(STRETCH)
-    await judge(f"Valkey killed {VALKEY_KILLS} times", load, replicas.database_url, capsys)
+    await judge_replicas(f"Valkey killed {VALKEY_KILLS} times", load, replicas, capsys)
     assert load.failures == []
 
 
 async def test_replicas_ended_one_after_the_other(replicas: Replicas, capsys: pytest.CaptureFixture[str]) -> None:
-    venue = await open_venue(replicas.addresses, replicas.operator)
-    async with trading_everywhere(venue) as load:
+    async with trading_everywhere(replicas) as load:
         await load.more(STRETCH)
         for member in [*replicas.members] * ROUNDS:
             assert await member.stop() == 0
@@ -154,9 +157,53 @@ async def test_replicas_ended_one_after_the_other(replicas: Replicas, capsys: py
             member.start()
             await member.ready()
             await load.more(STRETCH)
-    verdict = await judge("replicas ended by SIGTERM in turn", load, replicas.database_url, capsys)
+    verdict = await judge_replicas("replicas ended by SIGTERM in turn", load, replicas, capsys)
     assert load.failures == []
     assert verdict.untold == []
+
+
+# -- in order ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def coloured_replicas(
+    exchange: Exchange, mortal_valkey: EmbeddedValkey, tmp_path: Path
+) -> AsyncIterator[Replicas]:
+    """Two blue replicas, of which the first leads, and a green one."""
+    servers = Servers(exchange.database_url, mortal_valkey.redis_url)
+    members = make_members(tmp_path, servers, exchange.operator, colours=("blue", "blue", "green"))
+    async with running_replicas(members) as replicas:
+        yield replicas
+
+
+async def test_handed_over_between_colours_and_holders(
+    coloured_replicas: Replicas, capsys: pytest.CaptureFixture[str]
+) -> None:
+    replicas = coloured_replicas
+    pauses_ms = []
+    async with trading_everywhere(replicas) as load:
+        await load.more(STRETCH)
+        for number in range(HANDOVERS):
+            lease = await replicas.lease()
+            blue = [report.holder for report in await replicas.reports() if report.colour == "blue"]
+            # Blue to blue, to green, back to blue: every other time a colour is named, else a holder.
+            target = (
+                "green"
+                if number % 3 == 1
+                else "blue"
+                if number % 3 == 2
+                else next(holder for holder in blue if holder != lease.holder)
+            )
+            handover = await replicas.hand_over(target)
+            assert handover.pause_ms is not None
+            pauses_ms.append(handover.pause_ms)
+            after = await replicas.lease()
+            assert target in (after.holder, after.colour)
+            await load.more(STRETCH)
+    await judge_replicas(
+        f"{HANDOVERS} planned handovers (pause at most {max(pauses_ms):.0f} ms)", load, replicas, capsys
+    )
+    assert load.failures == []
 
 
 # -- the network ------------------------------------------------------------------------------------------------------
@@ -204,8 +251,7 @@ async def test_leading_replica_cut_off_from_the_database(
 ) -> None:
     replicas = spread_replicas
     far = replicas.members[0]
-    venue = await open_venue(replicas.addresses, replicas.operator)
-    async with trading_everywhere(venue) as load:
+    async with trading_everywhere(replicas) as load:
         await load.more(STRETCH)
         lease = await replicas.lease()
         assert replicas.holding(lease) is far
@@ -215,5 +261,5 @@ async def test_leading_replica_cut_off_from_the_database(
         host.database.heal()
         await far.ready()
         await load.more(STRETCH)
-    await judge("leading replica cut off from PostgreSQL", load, replicas.database_url, capsys)
+    await judge_replicas("leading replica cut off from PostgreSQL", load, replicas, capsys)
     assert not load.errors_elsewhere({far.address})
