@@ -12,7 +12,7 @@ import msgspec
 from rtx.store.handovers import HandoverOrder, HandoverPendingError
 from rtx.store.lease import Acquired, Candidate, Lease, Release
 from rtx.store.protocols import LeaseBackend
-from rtx.store.replicas import DIVERGED, ReplicaReport
+from rtx.store.replicas import ReplicaReport
 
 DAY_S = 86_400.0
 
@@ -81,11 +81,14 @@ class FakeLease:
             return False
         release = release or Release()
         now_s = self._expires_s = self._renewed_s = self.clock_s()
-        self._lease = msgspec.structs.replace(self._lease, successor=release.successor)
+        stopped_s = None if release.stopped_s is None else now_s - release.stopped_s
+        is_carried_out = self._carry_out(release.handover_id, stopped_s)
+        is_named = release.handover_id is None or is_carried_out
+        self._lease = msgspec.structs.replace(self._lease, successor=release.successor if is_named else "")
         self._successor_until_s = now_s + release.successor_s
         self._is_released = True
-        if release.stopped_s is not None:
-            self._record(release.handover_id, now_s - release.stopped_s)
+        if stopped_s is not None and not is_carried_out:
+            self.orders.append(FakeOrder(len(self.orders) + 1, "", "released", now_s, self.epoch, stopped_s))
         self._notify()
         return True
 
@@ -131,14 +134,12 @@ class FakeLease:
             return lease.successor == candidate.holder
         return lease.colour == candidate.colour or any(_means(order, candidate) for order in self.pending_orders())
 
-    def _record(self, handover_id: int | None, stopped_s: float) -> None:
-        if handover_id is None:
-            order = FakeOrder(len(self.orders) + 1, "", "released", self.clock_s(), self.epoch, stopped_s)
-            self.orders.append(order)
-            return
+    def _carry_out(self, handover_id: int | None, stopped_s: float | None) -> bool:
         for order in self.orders:
             if order.handover_id == handover_id and order.state == "requested":
                 order.state, order.stopped_s = "released", stopped_s
+                return True
+        return False
 
     def _notify(self) -> None:
         for watch in self.watches:
@@ -168,10 +169,12 @@ class FakeHandovers:
             return HandoverOrder(order.handover_id, order.target)
         return None
 
-    async def refuse(self, handover_id: int, reason: str) -> None:
+    async def refuse(self, handover_id: int, reason: str) -> bool:
         for order in self._lease.orders:
             if order.handover_id == handover_id and order.state == "requested":
                 order.state, order.reason = "refused", reason
+                return True
+        return False
 
     async def note_serving(self, epoch: int, after_ms: float) -> None:
         for order in self._lease.orders:
@@ -207,7 +210,7 @@ class FakeReplicas:
             (
                 report.diverged_sequence
                 for _, report in self._reports.values()
-                if report.version == version and report.state == DIVERGED
+                if report.version == version and report.diverged_sequence > 0
             ),
             default=0,
         )

@@ -191,6 +191,7 @@ class Leader:
                     epoch=self._term.epoch,
                     sequence=self.sequencer.sequence,
                     checkpoint_sequence=self.checkpoint_sequence,
+                    rules=self.sequencer.exchange.rules,
                 )
             except PASSING_ERRORS as error:
                 _log.warning("no report could be written", error=f"{type(error).__name__}: {error}")
@@ -220,6 +221,10 @@ class Leader:
             _log.warning("handover refused", target=order.target, reason=str(error))
             metrics.HANDOVERS.labels("refused").inc()
             await self._stores.handovers.refuse(order.handover_id, str(error))
+            return
+        if await self._stores.handovers.pending() != order:
+            _log.info("handover withdrawn", target=order.target)
+            await self._stores.handovers.refuse(order.handover_id, "nobody carried it out in time")
             return
         _log.info("handing over", target=order.target, successor=holder)
         self._succession = _Succession(order, holder)

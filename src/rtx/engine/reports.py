@@ -28,9 +28,12 @@ class Reporter:
         self._monotonic_s = monotonic_s
         self._started_s = monotonic_s()
 
-    async def recovering(self, stores: Stores) -> None:
-        """It reads the journal."""
-        await self._report(stores, RECOVERING)
+    async def recovering(self, stores: Stores, diverged_sequence: int) -> None:
+        """It reads the journal.
+
+        Where its version diverged stays written down until that row was passed, however often it starts until then.
+        """
+        await self._report(stores, RECOVERING, diverged_sequence=diverged_sequence)
 
     async def following(self, stores: Stores, standby: Standby) -> None:
         """It is a standby; asking the connection that commits keeps that one alive too."""
@@ -44,11 +47,14 @@ class Reporter:
             checkpoint_sequence=standby.checkpoint_sequence,
             lag_rows=lag_rows,
             lag_ms=standby.lag_ms,
+            rules=standby.exchange.rules,
         )
 
-    async def leading(self, stores: Stores, *, epoch: int, sequence: int, checkpoint_sequence: int) -> None:
+    async def leading(self, stores: Stores, *, epoch: int, sequence: int, checkpoint_sequence: int, rules: int) -> None:
         """It leads."""
-        await self._report(stores, LEADING, epoch=epoch, sequence=sequence, checkpoint_sequence=checkpoint_sequence)
+        await self._report(
+            stores, LEADING, epoch=epoch, sequence=sequence, checkpoint_sequence=checkpoint_sequence, rules=rules
+        )
 
     async def stopped(self, stores: Stores, sequence: int) -> None:
         """It ends in order."""
@@ -76,6 +82,7 @@ class Reporter:
         lag_ms: float = 0.0,
         diverged_sequence: int = 0,
         reason: str = "",
+        rules: int = 0,
     ) -> None:
         engine = self._engine
         await stores.replicas.report(
@@ -93,6 +100,7 @@ class Reporter:
                 lag_ms,
                 diverged_sequence,
                 reason,
+                rules,
                 self._monotonic_s() - self._started_s,
             )
         )

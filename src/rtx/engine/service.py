@@ -133,8 +133,9 @@ class EngineService:
 
     async def _recover(self, stores: Stores) -> Standby:
         """Load what is committed. Where this version once computed something else, it has to pass that row again."""
-        await self._reporter.recovering(stores)
-        before_sequence = await stores.replicas.diverged_sequence(self._version) or None
+        diverged_sequence = await stores.replicas.diverged_sequence(self._version)
+        await self._reporter.recovering(stores, diverged_sequence)
+        before_sequence = diverged_sequence or None
         if before_sequence is not None:
             _log.warning("this version diverged before: that row is replayed again", sequence=before_sequence)
         answers = RememberedAnswers(REMEMBERED_COMMANDS + self._settings.engine_queue_commands_max)

@@ -47,6 +47,15 @@ class Handover(msgspec.Struct, frozen=True):
     pause_ms: float | None
 
 
+class WaitingHandover(msgspec.Struct, frozen=True):
+    """An order that waits, as people see it; ages and times left in seconds."""
+
+    handover_id: int
+    target: str
+    age_s: float
+    expires_in_s: float
+
+
 class HandoverPendingError(Exception):
     """Another order waits to be carried out."""
 
@@ -96,13 +105,23 @@ class HandoverStore:
         )
         return None if row is None else HandoverOrder(*row)
 
-    async def refuse(self, handover_id: int, reason: str) -> None:
-        """Say why an order is not carried out."""
-        await self._database.execute(
+    async def waiting(self) -> WaitingHandover | None:
+        """The order that waits, with its times."""
+        row = await self._database.fetchrow(
+            "SELECT handover_id, target, extract(epoch FROM clock_timestamp() - requested_at)::float8,"
+            " extract(epoch FROM expires_at - clock_timestamp())::float8 FROM engine_handovers"
+            " WHERE state = 'requested' AND expires_at > clock_timestamp()"
+        )
+        return None if row is None else WaitingHandover(*row)
+
+    async def refuse(self, handover_id: int, reason: str) -> bool:
+        """Say why an order is not carried out, or that it was withdrawn; False: it is too late for that."""
+        status = await self._database.execute(
             "UPDATE engine_handovers SET state = 'refused', reason = $2 WHERE handover_id = $1 AND state = 'requested'",
             handover_id,
             reason,
         )
+        return status == "UPDATE 1"
 
     async def note_serving(self, epoch: int, after_ms: float) -> None:
         """Add to the pause how long the leader of ``epoch`` took from its lease to its first command."""

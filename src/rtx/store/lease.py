@@ -114,22 +114,28 @@ class LeaseStore:
         return status == "UPDATE 1"
 
     async def release(self, epoch: int, release: Release | None = None) -> bool:
-        """Let the lease run out at once, so that the next engine need not wait; False: it was lost before."""
+        """Let the lease run out at once, so that the next engine need not wait; False: it was lost before.
+
+        When the order that it carries out was withdrawn meanwhile, the successor is not named.
+        """
         release = release or Release()
         row = await self._database.fetchrow(
             f"""
-            WITH released AS (
-                UPDATE engine_lease SET expires_at = clock_timestamp(), renewed_at = clock_timestamp(),
-                    released = true, successor = $2, successor_until = clock_timestamp() + $3
-                WHERE epoch = $1 RETURNING epoch, holder
-            ), carried_out AS (
+            WITH carried_out AS (
                 UPDATE engine_handovers SET state = 'released', stopped_at = clock_timestamp() - $5::interval
-                FROM released WHERE handover_id = $4 AND state = 'requested'
+                FROM engine_lease WHERE epoch = $1 AND handover_id = $4 AND state = 'requested'
+                RETURNING handover_id
+            ), released AS (
+                UPDATE engine_lease SET expires_at = clock_timestamp(), renewed_at = clock_timestamp(),
+                    released = true, successor_until = clock_timestamp() + $3,
+                    successor = CASE WHEN $4::bigint IS NULL OR EXISTS (SELECT FROM carried_out) THEN $2 ELSE '' END
+                WHERE epoch = $1 RETURNING epoch, holder
             ), recorded AS (
                 INSERT INTO engine_handovers (target, state, reason, from_epoch, from_holder, expires_at, stopped_at)
-                SELECT '', 'released', 'the leader was told to stop', epoch, holder, clock_timestamp(),
-                    clock_timestamp() - $5::interval
-                FROM released WHERE $4::bigint IS NULL AND $5::interval IS NOT NULL
+                SELECT '', 'released',
+                    CASE WHEN $4::bigint IS NULL THEN 'the leader was told to stop' ELSE 'the order was withdrawn' END,
+                    epoch, holder, clock_timestamp(), clock_timestamp() - $5::interval
+                FROM released WHERE NOT EXISTS (SELECT FROM carried_out) AND $5::interval IS NOT NULL
             )
             SELECT pg_notify('{CHANNEL}', '') FROM released
             """,  # noqa: S608 - constants

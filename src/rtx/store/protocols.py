@@ -68,8 +68,8 @@ class HandoverBackend(Protocol):
     async def pending(self) -> HandoverOrder | None:
         """The order that waits to be carried out, if there is one."""
 
-    async def refuse(self, handover_id: int, reason: str) -> None:
-        """Say why an order is not carried out."""
+    async def refuse(self, handover_id: int, reason: str) -> bool:
+        """Say why an order is not carried out, or that it was withdrawn; False: it is too late for that."""
 
     async def note_serving(self, epoch: int, after_ms: float) -> None:
         """Add to the pause how long the leader of ``epoch`` took from its lease to its first command."""

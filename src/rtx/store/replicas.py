@@ -18,8 +18,9 @@ class ReplicaReport(msgspec.Struct, frozen=True):
 
     ``sequence`` is the journal row that it has; ``checkpoint_sequence`` the newest row at which its state hash was
     compared with the leader's. ``lag_ms`` is how long after its commit the last row was there. ``diverged_sequence``
-    and ``reason`` say where a diverged one stopped. ``seen_s`` is the report's age in seconds, ``started_s`` that of
-    the engine.
+    and ``reason`` say where a diverged one stopped; the former stays while it reads the journal up to there again.
+    ``rules`` are the matching rules in force (0: not known yet), ``rules_latest`` the newest that it could compute by.
+    ``seen_s`` is the report's age in seconds, ``started_s`` that of the engine.
     """
 
     holder: str
@@ -35,6 +36,7 @@ class ReplicaReport(msgspec.Struct, frozen=True):
     lag_ms: float
     diverged_sequence: int = 0
     reason: str = ""
+    rules: int = 0
     started_s: float = 0.0
     seen_s: float = 0.0
 
@@ -53,17 +55,17 @@ class ReplicaStore:
         await self._database.execute(
             """
             INSERT INTO engine_replicas (holder, address, colour, version, rules_latest, state, epoch, sequence,
-                checkpoint_sequence, lag_rows, lag_ms, diverged_sequence, reason, started_at, seen_at)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13,
-                clock_timestamp() - make_interval(secs => $14), clock_timestamp())
+                checkpoint_sequence, lag_rows, lag_ms, diverged_sequence, reason, rules, started_at, seen_at)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14,
+                clock_timestamp() - make_interval(secs => $15), clock_timestamp())
             ON CONFLICT (holder) DO UPDATE SET address = excluded.address, colour = excluded.colour,
                 version = excluded.version, rules_latest = excluded.rules_latest, state = excluded.state,
                 epoch = excluded.epoch, sequence = excluded.sequence,
                 checkpoint_sequence = excluded.checkpoint_sequence, lag_rows = excluded.lag_rows,
                 lag_ms = excluded.lag_ms, diverged_sequence = excluded.diverged_sequence, reason = excluded.reason,
-                started_at = excluded.started_at, seen_at = excluded.seen_at
+                rules = excluded.rules, started_at = excluded.started_at, seen_at = excluded.seen_at
             """,
-            *msgspec.structs.astuple(report)[:14],
+            *msgspec.structs.astuple(report)[:15],
         )
 
     async def all(self) -> list[ReplicaReport]:
@@ -71,7 +73,7 @@ class ReplicaStore:
         rows = await self._database.fetch(
             """
             SELECT holder, address, colour, version, rules_latest, state, epoch, sequence, checkpoint_sequence,
-                lag_rows, lag_ms, diverged_sequence, reason,
+                lag_rows, lag_ms, diverged_sequence, reason, rules,
                 extract(epoch FROM clock_timestamp() - started_at)::float8,
                 extract(epoch FROM clock_timestamp() - seen_at)::float8
             FROM engine_replicas WHERE seen_at > clock_timestamp() - $1::text::interval ORDER BY colour, holder
@@ -89,6 +91,6 @@ class ReplicaStore:
     async def diverged_sequence(self, version: str) -> int:
         """The lowest journal row at which an engine of this version computed something else; 0: none did."""
         sequence: int | None = await self._database.fetchval(
-            "SELECT min(diverged_sequence) FROM engine_replicas WHERE version = $1 AND state = 'diverged'", version
+            "SELECT min(diverged_sequence) FROM engine_replicas WHERE version = $1 AND diverged_sequence > 0", version
         )
         return sequence or 0

@@ -30,7 +30,7 @@ from rtx.store.handovers import HandoverOrder, HandoverPendingError, HandoverSto
 from rtx.store.journal import JournalStore
 from rtx.store.lease import Acquired, Candidate, LeaseStore, Release
 from rtx.store.protocols import HandoverBackend, JournalBackend, LeaseBackend, ReplicaBackend, Watch
-from rtx.store.replicas import DIVERGED, FOLLOWING, ReplicaReport, ReplicaStore
+from rtx.store.replicas import DIVERGED, FOLLOWING, RECOVERING, ReplicaReport, ReplicaStore
 
 TTL_S = 60.0
 
@@ -416,9 +416,27 @@ async def test_one_order_waits_at_a_time_and_none_for_ever(backend: Backend) -> 
     assert await backend.handovers.pending() is None
     assert await take_lease(backend.lease, "two", colour="green", ttl_s=TTL_S) is None
     second = await backend.handovers.request("two", TTL_S)
-    await backend.handovers.refuse(first, "too late to refuse")
-    await backend.handovers.refuse(second, "no such engine")
+    assert not await backend.handovers.refuse(first, "too late to refuse")
+    assert await backend.handovers.refuse(second, "no such engine")
     assert await backend.handovers.pending() is None
+
+
+async def test_an_order_that_was_withdrawn_in_the_last_moment_names_nobody(backend: Backend) -> None:
+    assert await take_lease(backend.lease, "one", ttl_s=TTL_S) == 1
+    handover_id = await backend.handovers.request("green", TTL_S)
+    assert await backend.handovers.refuse(handover_id, "withdrawn")
+    assert await backend.lease.release(1, Release("two", TTL_S, stopped_s=0.01, handover_id=handover_id))
+    assert await take_lease(backend.lease, "two", colour="green", ttl_s=TTL_S) is None
+    assert await take_lease(backend.lease, "one", ttl_s=TTL_S) == 2
+
+
+async def test_an_order_cannot_be_withdrawn_once_the_leader_let_go(backend: Backend) -> None:
+    assert await take_lease(backend.lease, "one", ttl_s=TTL_S) == 1
+    handover_id = await backend.handovers.request("green", TTL_S)
+    assert await backend.lease.release(1, Release("two", TTL_S, stopped_s=0.01, handover_id=handover_id))
+    assert not await backend.handovers.refuse(handover_id, "withdrawn")
+    assert await take_lease(backend.lease, "one", ttl_s=TTL_S) is None
+    assert await take_lease(backend.lease, "two", colour="green", ttl_s=TTL_S) == 2
 
 
 async def test_who_leads_after_a_pause_is_told_how_long_nobody_did(backend: Backend) -> None:
@@ -431,7 +449,7 @@ async def test_who_leads_after_a_pause_is_told_how_long_nobody_did(backend: Back
 
 
 async def test_engines_report_themselves(backend: Backend) -> None:
-    report = ReplicaReport("one", "10.0.0.1:1", "blue", "1.0", 2, FOLLOWING, 7, 100, 90, 3, 1.5)
+    report = ReplicaReport("one", "10.0.0.1:1", "blue", "1.0", 2, FOLLOWING, 7, 100, 90, 3, 1.5, rules=1)
     await backend.replicas.report(report)
     await backend.replicas.report(msgspec.structs.replace(report, holder="two", colour="green"))
     await backend.replicas.report(msgspec.structs.replace(report, sequence=110))
@@ -450,6 +468,12 @@ async def test_where_a_version_diverged_is_kept(backend: Backend) -> None:
         )
     assert await backend.replicas.diverged_sequence("1.0") == 100
     assert await backend.replicas.diverged_sequence("1.1") == 0
+    # It is not over when the engine starts again, but when it is past that row.
+    again = ReplicaReport("two", "", "blue", "1.0", 1, RECOVERING, 0, 0, 0, 0, 0.0, diverged_sequence=100)
+    await backend.replicas.report(again)
+    assert await backend.replicas.diverged_sequence("1.0") == 100
+    await backend.replicas.report(msgspec.structs.replace(again, state=FOLLOWING, diverged_sequence=0))
+    assert await backend.replicas.diverged_sequence("1.0") == 110
 
 
 @pytest.mark.parametrize("change", ["release", "surrender", "acquire", "request"])

@@ -39,6 +39,7 @@ CREATE TABLE engine_replicas (
     lag_ms double precision NOT NULL,
     diverged_sequence bigint NOT NULL,
     reason text NOT NULL,
+    rules integer NOT NULL DEFAULT 0,
     started_at timestamptz NOT NULL,
     seen_at timestamptz NOT NULL
 ) WITH (fillfactor = 50);
