@@ -3,11 +3,13 @@
 A kept key is thrown away when PostgreSQL notifies of a change to it, after a time to live, and all of them when the
 connection that brings the notifications breaks; while there is none, nothing is kept. So a revoked key stops working
 at once everywhere, and at the latest after the time to live. Only while the database is away, where nobody could revoke
-a key, do those go on that were kept when it went: orders then wait for it instead of failing.
+a key, do those go on that were kept when it went; for any other key the request waits until the database is back. So
+orders wait for it instead of failing.
 """
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -15,6 +17,7 @@ from typing import Final
 from rtx.api.context import Network
 from rtx.store.connection import CONNECTION_ERRORS
 
+RETRY_INTERVAL_S: Final = 0.1
 _MAXIMUM_KEYS: Final = 100_000
 
 
@@ -49,12 +52,18 @@ class ApiKeyCache:
     """Looks keys up, and keeps what it found while it would hear of changes."""
 
     def __init__(
-        self, load: Callable[[str], Awaitable[ApiKey | None]], clock_s: Callable[[], float], ttl_s: float
+        self,
+        load: Callable[[str], Awaitable[ApiKey | None]],
+        clock_s: Callable[[], float],
+        ttl_s: float,
+        *,
+        wait_s: float = 0.0,
     ) -> None:
-        """``load`` reads and decrypts one key; ``clock_s`` is monotonic."""
+        """``load`` reads and decrypts one key; ``clock_s`` is monotonic; ``wait_s``: for a database that is away."""
         self._load = load
         self._clock_s = clock_s
         self._ttl_s = ttl_s
+        self._wait_s = wait_s
         self._is_listening = False
         self._generation = 0
         self._kept: dict[str, tuple[ApiKey, float]] = {}
@@ -69,14 +78,19 @@ class ApiKeyCache:
         kept = self.kept(api_key)
         if kept is not None:
             return kept
-        generation = self._generation
-        try:
-            found = await self._load(api_key)
-        except CONNECTION_ERRORS:
-            kept_before = self._unexpired(self._kept_before, api_key)
-            if kept_before is None:
-                raise
-            return kept_before
+        give_up_s = self._clock_s() + self._wait_s
+        while True:
+            generation = self._generation
+            try:
+                found = await self._load(api_key)
+                break
+            except CONNECTION_ERRORS:
+                kept_before = self._unexpired(self._kept_before, api_key)
+                if kept_before is not None:
+                    return kept_before
+                if self._clock_s() >= give_up_s:
+                    raise
+            await asyncio.sleep(RETRY_INTERVAL_S)
         if found is None:
             self._kept_before.pop(api_key, None)
         if found is not None and self._is_listening and generation == self._generation:

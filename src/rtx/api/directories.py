@@ -43,7 +43,11 @@ def make_context(
         secrets=secrets,
         markets=MarketDirectory(lambda: _load_markets(pool)),
         api_keys=ApiKeyCache(
-            lambda api_key: _load_api_key(pool, secrets, api_key), time.monotonic, settings.api_key_cache_ttl_s
+            lambda api_key: _load_api_key(pool, secrets, api_key),
+            time.monotonic,
+            settings.api_key_cache_ttl_s,
+            # As long as an order would wait for the engine, which waits for the same database.
+            wait_s=settings.engine_timeout_s,
         ),
         books=BookReader(engine.book),
         auth=Authentication(pool, redis_client, settings.jwt_secrets, lambda: clock_us() // 1_000_000),

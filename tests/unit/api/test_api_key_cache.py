@@ -13,18 +13,20 @@ from rtx.api.api_key_cache import ApiKey, ApiKeyCache
 class Store:
     """Keys, how often they were read, and a clock."""
 
-    def __init__(self) -> None:
+    def __init__(self, wait_s: float = 0.0) -> None:
         self.keys = {"a": ApiKey(1001, b"secret", frozenset({"read"}), ())}
         self.reads = 0
         self.now_s = 0.0
         self.is_away = False
         self.may_answer = asyncio.Event()
         self.may_answer.set()
-        self.cache = ApiKeyCache(self.load, lambda: self.now_s, ttl_s=60.0)
+        self.was_missed = asyncio.Event()
+        self.cache = ApiKeyCache(self.load, lambda: self.now_s, ttl_s=60.0, wait_s=wait_s)
 
     async def load(self, api_key: str) -> ApiKey | None:
         self.reads += 1
         if self.is_away:
+            self.was_missed.set()
             raise ConnectionRefusedError
         found = self.keys.get(api_key)
         await self.may_answer.wait()
@@ -125,3 +127,19 @@ async def test_a_database_that_is_there_has_the_last_word_on_a_key() -> None:
     store.is_away = True
     with pytest.raises(ConnectionRefusedError):
         await store.cache.find("a")
+
+
+async def test_a_key_that_is_not_at_hand_is_waited_for_while_the_database_is_away() -> None:
+    store = Store(wait_s=5.0)
+    store.is_away = True
+    finding = asyncio.create_task(store.cache.find("a"))
+    await store.was_missed.wait()
+    store.is_away = False
+    assert await finding is store.keys["a"]
+    store.is_away = True
+    store.was_missed.clear()
+    finding = asyncio.create_task(store.cache.find("a"))
+    await store.was_missed.wait()
+    store.now_s += 5.0
+    with pytest.raises(ConnectionRefusedError):
+        await finding
