@@ -43,7 +43,7 @@ class CcxtTrader:
 
     async def _learn_markets(self) -> None:
         while not self._load.is_stopping:
-            with contextlib.suppress(ccxt.NetworkError):
+            with contextlib.suppress(ccxt.OperationFailed):
                 await self._exchange.load_markets()
                 return
             await asyncio.sleep(RETRY_INTERVAL_S)
@@ -94,7 +94,7 @@ class CcxtTrader:
     async def _change(self, asked: Any) -> tuple[Outcome, dict[str, Any]]:
         try:
             answer = await asked
-        except ccxt.NetworkError as error:
+        except ccxt.OperationFailed as error:
             self._load.note_failure(f"ccxt {type(error).__name__}", self._balancer.target)
             return Outcome.UNKNOWN, {}
         except ccxt.ExchangeError:
@@ -108,7 +108,7 @@ class CcxtTrader:
         while not self._load.is_stopping:
             try:
                 found: dict[str, Any] = (await self._exchange.fetch_order("", _unified(order.symbol), name))["info"]
-            except ccxt.NetworkError:
+            except ccxt.OperationFailed:
                 await asyncio.sleep(RETRY_INTERVAL_S)
             except ccxt.ExchangeError:
                 return None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -19,17 +19,14 @@ from tests.faults.exchange_client import Credentials, HttpConnection
 from tests.faults.load import Load, OrderRecord, Outcome
 from tests.faults.venue import MARKETS, Venue, call, log_in, read_book
 
-from rtx.core import snapshot
 from rtx.core.commands import NewOrder, decode_command
 from rtx.core.events import Rejected, decode_events
-from rtx.core.exchange import Exchange
-from rtx.engine.recovery import Recovered, recover
 from rtx.store.connection import Pool, create_pool
-from rtx.store.entries import Snapshot
-from rtx.store.journal import JournalStore
+from rtx.verification.database import verify_database
 
 READERS: Final = 16
 PAGE_ORDERS: Final = 1000
+ASKED_EVERY: Final = 10
 UNKNOWN_ORDER: Final = -2013
 FINAL: Final = ("FILLED", "CANCELED", "EXPIRED", "EXPIRED_IN_MATCH")
 DUPLICATE: Final = "Duplicate order sent."
@@ -65,13 +62,6 @@ class Verdict:
     untold: list[str] = field(default_factory=list)
 
 
-class _WholeJournal(JournalStore):
-    """The journal without its snapshots, to be replayed from its first row."""
-
-    async def load_snapshot(self, before_sequence: int | None = None) -> Snapshot | None:
-        return None
-
-
 async def verify(venue: Venue, load: Load, database_url: str) -> Verdict:
     """Look at everything once the load has ended."""
     verdict = Verdict()
@@ -79,11 +69,10 @@ async def verify(venue: Venue, load: Load, database_url: str) -> Verdict:
     try:
         engine_hash = await _reconcile(venue, verdict)
         await _check_orders(venue, load, verdict)
-        await _check_listings(venue, load, verdict)
         await _check_fills(pool, load, verdict)
         await _check_journal(pool, load, verdict)
         await _check_books(venue, pool, verdict)
-        await _check_replay(pool, engine_hash, verdict)
+        await _check_whole_database(database_url, engine_hash, verdict)
     finally:
         await pool.close()
     return verdict
@@ -105,7 +94,27 @@ async def _reconcile(venue: Venue, verdict: Verdict) -> str:
 
 
 async def _check_orders(venue: Venue, load: Load, verdict: Verdict) -> None:
-    """Ask for every order by the name that its client gave it."""
+    """Look for every order in its account's lists; ask for some, and for all that are not listed, by their names."""
+    listed = await _all_orders(venue)
+    verdict.doubled += [f"{name} is listed {len(found)} times" for name, found in listed.items() if len(found) > 1]
+    possible = {order.client_order_id for order in load.orders if order.outcome is not Outcome.REFUSED}
+    verdict.wrong += [f"{name} is listed" for name in listed.keys() - possible]
+    for order in load.orders:
+        for found in listed.get(order.client_order_id, ()):
+            _judge_found(order, found, verdict)
+    unlisted = [order for order in load.orders if order.client_order_id not in listed]
+    verdict.lost += [
+        f"{order.client_order_id} is not listed: {order.answer}"
+        for order in unlisted
+        if order.outcome is Outcome.ACKNOWLEDGED
+    ]
+    await _ask_for_orders(venue, [*load.orders[::ASKED_EVERY], *unlisted], listed, verdict)
+
+
+async def _ask_for_orders(
+    venue: Venue, orders: Sequence[OrderRecord], listed: Mapping[str, Sequence[dict[str, Any]]], verdict: Verdict
+) -> None:
+    """Ask for orders by the names that their clients gave them: what is listed is there, and only that."""
 
     async def ask(orders: Iterable[OrderRecord]) -> None:
         with closing(HttpConnection(*venue.addresses)) as connection:
@@ -113,14 +122,39 @@ async def _check_orders(venue: Venue, load: Load, verdict: Verdict) -> None:
                 answer = await connection.signed(
                     "GET", "/api/v3/order", order.owner, symbol=order.symbol, origClientOrderId=order.client_order_id
                 )
-                if answer.status == 200:
-                    _judge_found(order, answer.json, verdict)
-                elif answer.json["code"] != UNKNOWN_ORDER:
+                found = [answer.json] if answer.status == 200 else []
+                if answer.status != 200 and answer.json["code"] != UNKNOWN_ORDER:
                     verdict.wrong.append(f"{order.client_order_id}: asked for, {answer.body!r}")
-                elif order.outcome is Outcome.ACKNOWLEDGED:
-                    verdict.lost.append(f"{order.client_order_id}: {order.answer}")
+                elif found != listed.get(order.client_order_id, []):
+                    verdict.wrong.append(f"{order.client_order_id}: asked for, {found}, not as listed")
 
-    await asyncio.gather(*(ask(load.orders[start::READERS]) for start in range(READERS)))
+    await asyncio.gather(*(ask(orders[start::READERS]) for start in range(READERS)))
+
+
+async def _all_orders(venue: Venue) -> dict[str, list[dict[str, Any]]]:
+    """Every order that the accounts' lists have, by the name that its client gave it."""
+    listed: dict[str, list[dict[str, Any]]] = {}
+    with closing(HttpConnection(*venue.addresses)) as connection:
+        for trader in venue.traders:
+            for symbol in MARKETS:
+                async for order in _orders_of(connection, trader, symbol):
+                    listed.setdefault(order["clientOrderId"], []).append(order)
+    return listed
+
+
+async def _orders_of(connection: HttpConnection, trader: Credentials, symbol: str) -> AsyncIterator[dict[str, Any]]:
+    following = 1
+    while True:
+        answer = await connection.signed(
+            "GET", "/api/v3/allOrders", trader, symbol=symbol, orderId=following, limit=PAGE_ORDERS
+        )
+        assert answer.status == 200, answer.body
+        page = answer.json
+        for order in page:
+            yield order
+        if len(page) < PAGE_ORDERS:
+            return
+        following = page[-1]["orderId"] + 1
 
 
 def _judge_found(order: OrderRecord, found: dict[str, Any], verdict: Verdict) -> None:
@@ -150,35 +184,6 @@ def _judge_found(order: OrderRecord, found: dict[str, Any], verdict: Verdict) ->
 
 def _agree(told: dict[str, Any], found: dict[str, Any]) -> bool:
     return all(found[member] == told[member] for member in ("status", "executedQty", "cummulativeQuoteQty"))
-
-
-async def _check_listings(venue: Venue, load: Load, verdict: Verdict) -> None:
-    """Look for orders that are listed twice, missing from the lists, or of nobody."""
-    listed: Counter[str] = Counter()
-    with closing(HttpConnection(*venue.addresses)) as connection:
-        for trader in venue.traders:
-            for symbol in MARKETS:
-                listed.update(await _all_orders(connection, trader, symbol))
-    verdict.doubled += [f"{name} is listed {count} times" for name, count in listed.items() if count > 1]
-    acknowledged = {order.client_order_id for order in load.orders if order.outcome is Outcome.ACKNOWLEDGED}
-    possible = acknowledged | {order.client_order_id for order in load.orders if order.outcome is Outcome.UNKNOWN}
-    verdict.lost += [f"{name} is not listed" for name in acknowledged - listed.keys()]
-    verdict.wrong += [f"{name} is listed" for name in listed.keys() - possible]
-
-
-async def _all_orders(connection: HttpConnection, trader: Credentials, symbol: str) -> list[str]:
-    names: list[str] = []
-    following = 1
-    while True:
-        answer = await connection.signed(
-            "GET", "/api/v3/allOrders", trader, symbol=symbol, orderId=following, limit=PAGE_ORDERS
-        )
-        assert answer.status == 200, answer.body
-        page = answer.json
-        names += [order["clientOrderId"] for order in page]
-        if len(page) < PAGE_ORDERS:
-            return names
-        following = page[-1]["orderId"] + 1
 
 
 async def _check_books(venue: Venue, pool: Pool, verdict: Verdict) -> None:
@@ -241,27 +246,14 @@ async def _check_journal(pool: Pool, load: Load, verdict: Verdict) -> None:
     verdict.doubled += [f"{order.client_order_id} was refused as a duplicate" for order in refused]
 
 
-async def _check_replay(pool: Pool, engine_hash: str, verdict: Verdict) -> None:
-    """Replay the journal, from its beginning and from the newest snapshot; compare with the engine and the tables."""
-    replayed: Sequence[Recovered] = [await recover(store(pool)) for store in (_WholeJournal, JournalStore)]
-    for recovered in replayed:
-        state_hash = snapshot.state_hash(recovered.exchange).hex()
-        if state_hash != engine_hash:
+async def _check_whole_database(database_url: str, engine_hash: str, verdict: Verdict) -> None:
+    """Do the journal again, from its beginning and from the newest snapshot; compare it with tables and engine."""
+    for from_snapshot in (False, True):
+        report = await verify_database(database_url, from_snapshot=from_snapshot)
+        if report.difference is not None:
+            verdict.wrong.append(f"rtx verify, rows executed from {report.executed_from}: {report.difference}")
+        elif report.state_hash is None or report.state_hash.hex() != engine_hash:
             verdict.wrong.append(
-                f"replay from {recovered.snapshot_sequence} to {recovered.sequence} gives the state {state_hash}, "
+                f"rows {report.executed_from} to {report.sequence} give the state {report.state_hash!r}, "
                 f"the engine has {engine_hash}"
             )
-    expected = _balances(replayed[0].exchange)
-    rows = await pool.fetch("SELECT account_id, asset_id, available, held FROM balances")
-    stored = {(row[0], row[1]): (row[2], row[3]) for row in rows if row[2] or row[3]}
-    if stored != expected:
-        verdict.wrong.append(f"balances: {stored.items() ^ expected.items()}")
-
-
-def _balances(exchange: Exchange) -> dict[tuple[int, int], tuple[int, int]]:
-    return {
-        (account.account_id, balance.asset_id): (balance.available, balance.held)
-        for account in exchange.accounts.values()
-        for balance in account.balances.values()
-        if balance.available or balance.held
-    }
