@@ -14,6 +14,7 @@ import rtx.api.auth.endpoints
 import rtx.api.health.endpoints
 import rtx.api.market_data.endpoints
 import rtx.api.orders.endpoints
+import rtx.api.proofs.endpoints
 import rtx.api.streams.endpoints
 from rtx.api import directories
 from rtx.api.requests import BinanceRoute
@@ -32,6 +33,7 @@ def routes() -> Sequence[BinanceRoute | BaseRoute]:
         *rtx.api.health.endpoints.ROUTES,
         *rtx.api.api_keys.endpoints.ROUTES,
         *rtx.api.admin.endpoints.ROUTES,
+        *rtx.api.proofs.endpoints.ROUTES,
         *rtx.api.streams.endpoints.ROUTES,
     ]
 

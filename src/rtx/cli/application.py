@@ -115,6 +115,105 @@ def migrate(
     raise typer.Exit(run_migrate(status=status, down=down))
 
 
+@application.command(
+    epilog="Example: DATABASE_URL=postgresql://rtx:...@db:5432/rtx rtx verify   or: rtx verify --proof proof.json"
+)
+def verify(
+    from_snapshot: Annotated[
+        bool, typer.Option("--from-snapshot", help="Execute the journal again only from the newest snapshot on.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+    proof: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Check this proof of a trade instead ('-': from standard input)."),
+    ] = None,
+    public_key: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY", help="The exchange's public key, which must have signed the proof; may be repeated."
+        ),
+    ] = None,
+    against_database: Annotated[
+        bool,
+        typer.Option("--against-database", help="See that the journal in DATABASE_URL still has the proof's rows."),
+    ] = False,
+) -> None:
+    """Compare everything in the database that DATABASE_URL names with what its journal says.
+
+    The hash chain is followed from the first row and every command is executed again; orders, trades, postings,
+    balances, candles, assets, markets, fees and snapshots are compared row by row. Nothing is written, and the exchange
+    may trade meanwhile. The first difference ends it. The exit code is 0 when all agrees, 1 when something does not,
+    and 2 when the database cannot be read.
+    """
+    from rtx.cli.verify import VerifyOptions, run_verify
+
+    raise typer.Exit(
+        run_verify(
+            VerifyOptions(
+                from_snapshot=from_snapshot,
+                as_json=as_json,
+                proof=proof,
+                public_keys=tuple(public_key or ()),
+                against_database=against_database,
+            )
+        )
+    )
+
+
+@application.command(epilog="Example: DATABASE_URL=postgresql://rtx:...@db:5432/rtx rtx status --watch")
+def status(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Look every second until Ctrl-C.")] = False,
+) -> None:
+    """Show which engine leads, which follow and how far they are, and the last handover.
+
+    Reads the database that DATABASE_URL names, and needs no running API. The exit code is 0 when an engine leads, 1 when
+    none does; then it says what to do.
+    """
+    from rtx.cli.status import run_status
+
+    raise typer.Exit(run_status(as_json=as_json, watch=watch))
+
+
+@application.command(epilog="Example: DATABASE_URL=postgresql://rtx:...@db:5432/rtx rtx handover --to green")
+def handover(
+    to: Annotated[
+        str, typer.Option(metavar="COLOUR|HOLDER", help="A colour, or an engine by its name or the beginning of it.")
+    ],
+    timeout_s: Annotated[
+        float, typer.Option("--timeout", min=1, max=3_600, metavar="SECONDS", help="When to withdraw the order.")
+    ] = 30.0,
+) -> None:
+    """Have the leading engine hand the book to another one, without losing an order.
+
+    The successor first proves that it computes the same state. The exit code is 0 when it leads, 1 when the order was
+    refused or not carried out in time: the leader goes on then. Ctrl-C withdraws an order that was not begun.
+    """
+    from rtx.cli.handover import run_handover
+
+    raise typer.Exit(run_handover(to, timeout_s))
+
+
+@application.command("activate-rules", epilog="Example: DATABASE_URL=... JWT_SECRET=... rtx activate-rules 2")
+def activate_rules(
+    rules_version: Annotated[int, typer.Argument(metavar="VERSION", min=2, help="The version of the matching rules.")],
+    force: Annotated[
+        bool, typer.Option("--force", help="Also when engines run that do not know these rules and would stop.")
+    ] = False,
+    timeout_s: Annotated[
+        float, typer.Option("--timeout", min=0.1, max=600, metavar="SECONDS", help="How long to wait for the leader.")
+    ] = 10.0,
+) -> None:
+    """Change the rules of matching from the next journal row on, on every engine alike. There is no way back.
+
+    Needs DATABASE_URL and JWT_SECRET, and a way to the leading engine. `rtx status` shows which rules are in force, and
+    which each engine knows.
+    """
+    from rtx.cli.rules import run_activate_rules
+
+    raise typer.Exit(run_activate_rules(rules_version, force=force, timeout_s=timeout_s))
+
+
 @operator.command(
     "create", epilog="Example: rtx operator create --email ada@example.com   (asks for the password twice)"
 )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
+from typing import Final, NoReturn
 
-from rtx.cli.messages import fail, fail_settings
+from rtx.cli.messages import EXIT_FAILED, fail, fail_settings
 from rtx.settings import SettingsError, database_url_from_environment, redacted_url
+
+UNDEFINED_TABLE: Final = "42P01"
+"""PostgreSQL's code for a table that does not exist."""
 
 
 def database_url() -> str:
@@ -22,9 +25,10 @@ def first_line(error: BaseException) -> str:
     return str(cause).strip().partition("\n")[0] or type(cause).__name__
 
 
-def fail_unreachable(url: str, reason: str) -> NoReturn:
+def fail_unreachable(url: str, reason: str, *, code: int = EXIT_FAILED) -> NoReturn:
     """End the command because the database cannot be used."""
     fail(
         f"the database {redacted_url(url)} cannot be used: {reason}",
         "check that it runs, and that DATABASE_URL has the right host, user and password",
+        code=code,
     )

@@ -9,15 +9,13 @@ import sys
 import typer
 
 from rtx.api.auth.passwords import PasswordNotAcceptedError, hash_password
-from rtx.cli.database import database_url, fail_unreachable, first_line
+from rtx.cli.database import UNDEFINED_TABLE, database_url, fail_unreachable, first_line
 from rtx.cli.messages import fail
 from rtx.store import users
 from rtx.store.connection import DATABASE_ERRORS, create_pool
 from rtx.store.errors import EmailTakenError
 
 PASSWORD_VARIABLE = "RTX_OPERATOR_PASSWORD"  # noqa: S105 - the name of a variable
-UNDEFINED_TABLE = "42P01"
-"""PostgreSQL's code for a table that does not exist."""
 
 
 def run_create_operator(email: str) -> int:
