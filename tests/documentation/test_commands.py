@@ -16,6 +16,7 @@ from tests.integration.cli.program import run
 _RUNNING: Final = "tests/documentation/test_running.py"
 _DEV: Final = "tests/integration/cli/test_dev.py"
 _SERVE: Final = "tests/integration/cli/test_serve.py"
+_VERIFY: Final = "tests/integration/verification/test_command.py"
 _HELP: Final = "tests/documentation/test_commands.py::test_a_command_has_the_options_it_is_shown_with"
 _LONG: Final = f"{_RUNNING}::test_a_long_command_would_start_the_program_that_it_is_for"
 
@@ -42,6 +43,8 @@ TESTED_BY: Final[Mapping[str, str]] = {
         f"{_SERVE}::test_an_operator_is_made_with_a_password_from_standard_input_or_the_environment"
     ),
     "rtx health-check": f"{_RUNNING}::test_health_check_asks_the_backend_on_the_port_that_the_environment_names",
+    "rtx verify": f"{_VERIFY}::test_a_database_that_agrees_is_said_to",
+    "rtx verify --proof FILE --public-key KEY": f"{_VERIFY}::test_the_key_is_compared_with_the_one_given",
     "rtx replay-lobster MESSAGES --opening BOOK --symbol AAPLUSD": (
         "tests/integration/lobster/test_command.py::test_rows_come_on_standard_output"
     ),
