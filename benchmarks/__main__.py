@@ -24,8 +24,9 @@ from benchmarks.http.accounts import SetupError
 from benchmarks.http.load import LoadError, LoadResult
 from benchmarks.http.session import describe, open_session
 from benchmarks.pgbench import CLIENTS, SCALES, Pgbench, PgbenchError
+from benchmarks.replicas import Extent, ReplicasError, measure_replicas
 
-SECTIONS = ("book", "orders")
+SECTIONS = ("book", "orders", "replicas")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=20, help="of each turn of orders and of pgbench (default 20)")
     parser.add_argument("--connections", type=int, default=64, help="that send orders (default 64)")
     parser.add_argument("--accounts", type=int, default=32, help="fresh accounts that take turns (default 32)")
+    parser.add_argument("--handovers", type=int, default=50, help="between replicas (default 50)")
+    parser.add_argument("--kills", type=int, default=12, help="of the leading engine (default 12)")
+    parser.add_argument("--replica-kills", type=int, default=6, help="of the leader's whole replica (default 6)")
     options = parser.parse_args()
     unknown = set(options.sections) - set(SECTIONS)
     if unknown:
@@ -64,17 +68,34 @@ def main() -> None:
         print("\n## Orders through HTTP against pgbench\n")
         with contextlib.nullcontext(read_ready_file(given)) if given else own_backend() as ready:
             compare_orders(ready, options.turns, options.seconds, options.connections, options.accounts)
+    if "replicas" in sections:
+        print("\n## Three replicas\n")
+        extent = Extent(
+            options.handovers,
+            options.kills,
+            options.replica_kills,
+            options.turns,
+            options.seconds,
+            options.connections,
+            options.accounts,
+        )
+        measure_replicas(extent, compiled_tree())
 
 
 def own_backend() -> contextlib.AbstractContextManager[ReadyFile]:
     """Start a backend on the compiled core, or where there is no compiler on plain Python, and say which."""
+    return started_backend(compiled_tree())
+
+
+def compiled_tree() -> Path | None:
+    """Compile the core and give its folder, None where there is no compiler, and say which."""
     try:
         tree = compile_core()
     except CannotCompileError as reason:
         print(f"The core is plain Python: {reason}")
-        return started_backend(None)
+        return None
     print("The core is compiled by mypyc.")
-    return started_backend(tree)
+    return tree
 
 
 def compare_orders(ready: ReadyFile, turns: int, seconds: int, connections: int, accounts: int) -> None:
@@ -127,5 +148,5 @@ def print_turns(turns: Sequence[Turn], connections: int, seconds: int) -> None:
 if __name__ == "__main__":
     try:
         main()
-    except (BackendError, SetupError, LoadError, PgbenchError, WrongResultError) as error:
+    except (BackendError, SetupError, LoadError, PgbenchError, ReplicasError, WrongResultError) as error:
         sys.exit(f"benchmarks: {error}")

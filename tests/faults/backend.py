@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -28,8 +28,8 @@ POLL_INTERVAL_S: Final = 0.02
 API_WORKERS: Final = 2
 LOOPBACK: Final = "127.0.0.1"
 JWT_SECRET: Final = "the secret of the tests, which is long enough for everything"
-SNAPSHOT_COMMANDS: Final = 400
-"""So few that snapshots are made, and recovered from, while the faults happen."""
+OFTEN: Final = {"RTX_SNAPSHOT_COMMANDS": "400", "RTX_CHECKPOINT_COMMANDS": "300"}
+"""Snapshots are made, and recovered from, and states compared while the faults happen."""
 
 _LAUNCH: Final = """
 import os, signal, sys
@@ -100,7 +100,7 @@ class BackendProcess(ABC):
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [*self.launcher, sys.executable, "-c", _LAUNCH, str(os.getpid()), program, *self.command()],
-                env={**os.environ, **self.environment(), "RTX_SNAPSHOT_COMMANDS": str(SNAPSHOT_COMMANDS)},
+                env={**os.environ, **self.environment()},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -193,7 +193,9 @@ class ServeProcess(BackendProcess):
         colour: str = "blue",
         api_workers: int = API_WORKERS,
         place: Place = HERE,
+        settings: Mapping[str, str] = OFTEN,
     ) -> None:
+        """``settings``: environment variables besides those that follow from the other arguments."""
         super().__init__(directory, place.host)
         self.name = name
         self.colour = colour
@@ -201,6 +203,7 @@ class ServeProcess(BackendProcess):
         self._operator = operator
         self._api_workers = api_workers
         self._launcher = place.launcher
+        self._settings = settings
 
     @property
     def operator(self) -> Operator:
@@ -235,6 +238,7 @@ class ServeProcess(BackendProcess):
             "RTX_ENGINE_HOST": host,
             "RTX_ENGINE_HOLDER": self.name,
             "RTX_COLOUR": self.colour,
+            **self._settings,
         }
 
 
@@ -263,7 +267,7 @@ class DevProcess(BackendProcess):
         return ["dev", "--no-demo", "--data", str(self._data), "--ready-file", str(self._ready_path), *ports]
 
     def environment(self) -> dict[str, str]:
-        return {"XDG_STATE_HOME": str(self._directory / "state"), "RTX_API_WORKERS": str(API_WORKERS)}
+        return {"XDG_STATE_HOME": str(self._directory / "state"), "RTX_API_WORKERS": str(API_WORKERS), **OFTEN}
 
     def start(self) -> None:
         self._ready_path.unlink(missing_ok=True)

@@ -93,6 +93,10 @@ class Load:
         """Have every client end after what it is doing."""
         self.is_stopping = True
 
+    def forget_gap(self) -> None:
+        """Measure the longest gap between answers from now on."""
+        self.longest_gap_s = 0.0
+
     def note_acknowledged(self) -> None:
         """A client was told that something is done."""
         now_s = time.monotonic()

@@ -6,11 +6,11 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from tests.faults.backend import HERE, Place, ServeProcess, Servers
+from tests.faults.backend import HERE, OFTEN, Place, ServeProcess, Servers
 from tests.faults.exchange_client import Address
 from tests.faults.venue import Operator
 
@@ -146,13 +146,18 @@ def make_members(
     *,
     colours: Sequence[str] = ("blue", "blue", "blue"),
     places: Sequence[Place] = (HERE, HERE, HERE),
+    settings: Mapping[str, str] = OFTEN,
 ) -> list[ServeProcess]:
     """A replica for each colour and place; nothing is started."""
     members = []
     for number, (colour, place) in enumerate(zip(colours, places, strict=True), start=1):
         own = directory / f"replica-{number}"
         own.mkdir()
-        members.append(ServeProcess(own, servers, operator, name=own.name, colour=colour, api_workers=1, place=place))
+        members.append(
+            ServeProcess(
+                own, servers, operator, name=own.name, colour=colour, api_workers=1, place=place, settings=settings
+            )
+        )
     return members
 
 
