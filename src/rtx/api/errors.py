@@ -67,6 +67,9 @@ BODY_TOO_LARGE: Final = -9002
 NOT_FOUND: Final = -9004
 """No such address."""
 
+CANNOT_RESUME: Final = -9005
+"""A stream cannot go on from where the client says it was."""
+
 
 class ApiError(Exception):
     """A refusal, rendered as ``{"code": code, "msg": message}`` under ``http_status``.

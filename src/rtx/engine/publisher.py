@@ -6,7 +6,7 @@ it, and once a second the leader says of every market that nothing happened sinc
 learns of a loss even when no further update follows. It then takes the book from the engine and the trades from
 PostgreSQL.
 
-Whatever is published is true for ever: "between these two journal positions these levels and trades changed, and nothing
+Whatever is published is true for ever: "between these two journal positions this happened in this market, and nothing
 else". So it does no harm when several engines publish, one of them late and one that leads no more: a receiver takes
 what continues its own position and has no use for the rest.
 """

@@ -25,8 +25,8 @@ class MarketUpdate(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """All that happened in one market behind one journal position up to another; often nothing.
 
     ``bids`` and ``asks`` are (price in ticks, new total quantity in lots; 0: the level is gone). ``sequence`` is the
-    journal position after the batch, ``previous_sequence`` one behind which nothing else happened in this market (0: the
-    publisher knows none).
+    journal position after the batch, ``previous_sequence`` one behind which nothing else happened in this market (0:
+    the publisher knows none).
     """
 
     market_id: int

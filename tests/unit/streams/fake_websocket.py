@@ -40,9 +40,9 @@ class FakeWebSocket:
         key = "text" if isinstance(text, str) else "bytes"
         self._to_server.put_nowait({"type": "websocket.receive", key: text})
 
-    def request(self, method: str, params: list[Any] | None = None, request_id: int = 1) -> None:
+    def request(self, method: str, params: list[Any] | None = None, request_id: int = 1, **more: object) -> None:
         """Send a control message."""
-        content = {"method": method, "id": request_id} | ({} if params is None else {"params": params})
+        content = {"method": method, "id": request_id} | ({} if params is None else {"params": params}) | more
         self.say(msgspec.json.encode(content).decode())
 
     def disconnect(self) -> None:

@@ -9,7 +9,10 @@ import msgspec
 
 
 class RecipeClient:
-    """Subscribes, buffers, takes a snapshot, follows. ``gaps`` counts how often it had to begin again."""
+    """Subscribes, buffers, takes a snapshot, follows. ``gaps`` counts how often it had to begin again.
+
+    With :meth:`move` it goes on at another worker: from what it holds, if it holds a book and is let.
+    """
 
     is_combined = False
 
@@ -22,6 +25,7 @@ class RecipeClient:
         self.wants_snapshot = True
         self.last_told: int | None = None
         self.broken_chains = 0
+        self.resumes = 0
 
     def offer(self, text: str) -> None:
         """A message of the stream."""
@@ -35,6 +39,26 @@ class RecipeClient:
             self.buffer.append(event)
         else:
             self._follow(event)
+
+    def move(self) -> int | None:
+        """The connection is gone; gives the update id to resume from, None when there is no book yet."""
+        self.buffer = []
+        self.last_told = None
+        if self.update_id is None:
+            self.wants_snapshot = True
+        return self.update_id
+
+    def resumed(self) -> None:
+        """The new connection goes on from what :meth:`move` gave: exactly from there."""
+        self.resumes += 1
+        self.last_told = self.update_id
+
+    def begin_again(self) -> None:
+        """The new connection does not go on."""
+        self.update_id = None
+        self.last_told = None
+        self.buffer = []
+        self.wants_snapshot = True
 
     def take_snapshot(self, update_id: int, bids: dict[str, str], asks: dict[str, str]) -> None:
         """The answer to GET /api/v3/depth."""

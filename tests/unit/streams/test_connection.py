@@ -2,100 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
-from tests.unit.streams.fake_websocket import FakeWebSocket
-from tests.unit.streams.simulated_exchange import BITCOIN, DOLLAR, MARKET, SimulatedExchange
+from tests.unit.streams.simulated_exchange import MARKET
+from tests.unit.streams.worker import Worker, make_worker
 
-from rtx.api.markets import MarketDirectory
-from rtx.api.streams.connection import StreamConnection, StreamLimits
-from rtx.api.streams.feed import MarketFeed
-from rtx.api.streams.hub import StreamHub
-from rtx.api.streams.polled_streams import Polling
-from rtx.api.streams.stream import MILLISECONDS
-
-LIMITS = StreamLimits(
-    streams_max=3,
-    requests_per_s=1000,
-    request_bytes_max=1000,
-    queue_messages_max=20,
-    queue_bytes_max=4000,
-    close_timeout_s=0.01,
-    shutdown_timeout_s=0.05,
-)
-
-
-class Worker:
-    """A hub over the simulated exchange, and connections to it."""
-
-    def __init__(self, hub: StreamHub, feed: MarketFeed, exchange: SimulatedExchange) -> None:
-        self.hub = hub
-        self.feed = feed
-        self.exchange = exchange
-        self._ticks = 0
-        self._running: dict[FakeWebSocket, asyncio.Task[None]] = {}
-
-    def connect(self, *, is_combined: bool = False, limits: StreamLimits = LIMITS) -> FakeWebSocket:
-        socket = FakeWebSocket()
-        connection = StreamConnection(
-            self.hub,
-            socket.receive,
-            socket.send,
-            is_combined=is_combined,
-            time_divisor=MILLISECONDS,
-            now_us=lambda: 5_000_000,
-            limits=limits,
-            abort=socket.abort,
-        )
-        self._running[socket] = asyncio.create_task(connection.run([]))
-        return socket
-
-    async def subscribed(self, *names: str, is_combined: bool = False) -> FakeWebSocket:
-        socket = self.connect(is_combined=is_combined)
-        socket.request("SUBSCRIBE", list(names))
-        assert await socket.hear() == {"result": None, "id": 1}
-        return socket
-
-    def change(self, price: int = 100, quantity: int = 1) -> None:
-        """Commit one order and let its update arrive."""
-        self.exchange.level(True, price, quantity)
-        self.exchange.commit()
-        self.exchange.deliver(self.feed.receive, 10)
-
-    def tick_a_second(self) -> None:
-        for _ in range(10):
-            self._ticks += 1
-            self.hub.tick(self._ticks)
-
-    async def ended(self, socket: FakeWebSocket) -> None:
-        await self._running[socket]
-
-    async def all_ended(self) -> None:
-        await asyncio.gather(*self._running.values())
+from rtx.api.streams.connection import StreamLimits
 
 
 @pytest.fixture
 async def worker() -> AsyncIterator[Worker]:
-    exchange = SimulatedExchange()
-    exchange.level(True, 99, 5)
-    exchange.level(False, 101, 5)
-    exchange.commit()
-    exchange.redis.clear()
-    feed = MarketFeed(exchange.read_book, exchange, lambda: 1_000_000)
-    directory = MarketDirectory(_load)
-    await directory.read()
-    hub = StreamHub(feed, directory, Polling(None), lambda: 1_000_000)  # type: ignore[arg-type]
-    hub.track_markets()
-    await feed.settled()
-    yield Worker(hub, feed, exchange)
-    await feed.close()
-
-
-async def _load() -> Any:
-    return [BITCOIN, DOLLAR], [MARKET]
+    worker = await make_worker()
+    yield worker
+    await worker.feed.close()
 
 
 async def test_subscribing_listing_and_unsubscribing(worker: Worker) -> None:
@@ -150,8 +70,7 @@ async def test_trades_and_what_one_order_took_at_one_price(worker: Worker) -> No
     socket = await worker.subscribed("btcusdt@trade", "btcusdt@aggTrade")
     worker.exchange.trade(101, 2)
     worker.exchange.trade(102, 3)
-    worker.exchange.commit()
-    worker.exchange.deliver(worker.feed.receive, 1)
+    worker.commit()
     heard = [await socket.hear() for _ in range(4)]
     assert [(message["e"], message.get("t", message.get("a"))) for message in heard] == [
         ("trade", 1), ("trade", 2), ("aggTrade", 1), ("aggTrade", 2),

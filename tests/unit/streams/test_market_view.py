@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from tests.unit.streams.simulated_exchange import MARKET
 
-from rtx.api.streams.market_view import MarketView, TouchedPrices
+from rtx.api.streams.market_view import MarketView
+from rtx.api.streams.recent_touches import TouchedPrices
 from rtx.link.market_data import MarketUpdate, PublicTrade
 from rtx.link.messages import BookAnswer
 

@@ -15,6 +15,7 @@ import msgspec
 import structlog
 
 from rtx.api.streams.control import (
+    CANNOT_RESUME,
     INVALID_REQUEST,
     ControlError,
     ControlRequest,
@@ -23,8 +24,11 @@ from rtx.api.streams.control import (
     render_result,
 )
 from rtx.api.streams.hub import StreamHub, UnknownStreamError
+from rtx.api.streams.market_streams import TradesStream
 from rtx.api.streams.messages import ServerShutdownMessage
+from rtx.api.streams.resumption import ResumeRefusedError, Subscription
 from rtx.api.streams.stream import Stream
+from rtx.cancellation import end_tasks
 from rtx.observability.metrics import STREAM_CONNECTIONS, STREAM_SLOW_CONSUMERS
 
 Message = MutableMapping[str, Any]
@@ -58,10 +62,11 @@ TOO_SLOW: Final = Closing(1008, "Too slow: messages were not read in time")
 TOO_BIG: Final = Closing(1009, "Message too big")
 GOING_AWAY: Final = Closing(1001, "Server shutdown")
 BROKEN: Final = Closing(1011, "Internal error")
+NOT_RESUMED: Final = Closing(1013, "Cannot resume any more; connect again")
 
 
 class StreamConnection:
-    """Runs one accepted WebSocket; a :class:`~rtx.api.streams.stream.Subscriber`."""
+    """Runs one accepted WebSocket; a :class:`~rtx.api.streams.stream.QueuedSubscriber`."""
 
     def __init__(
         self,
@@ -88,6 +93,7 @@ class StreamConnection:
         self._queue: deque[str] = deque()
         self._queue_bytes = 0
         self._wake = asyncio.Event()
+        self._has_room = asyncio.Event()
         self._closes_when_empty = False
         self._end: asyncio.Future[Closing | None] = asyncio.get_running_loop().create_future()
         self._has_ended = asyncio.Event()
@@ -105,23 +111,31 @@ class StreamConnection:
         else:
             self._wake.set()
 
-    async def run(self, streams: Sequence[Stream]) -> None:
-        """Serve the client until either side ends it; ``streams`` are what the address named."""
+    async def drained(self) -> None:
+        """See :class:`~rtx.api.streams.stream.QueuedSubscriber`."""
+        while not self._is_nearly_empty():
+            self._has_room.clear()
+            await self._has_room.wait()
+
+    async def run(self, subscriptions: Sequence[Subscription]) -> None:
+        """Serve the client until either side ends it; ``subscriptions`` are what the address named, prepared."""
         STREAM_CONNECTIONS.inc()
         self._hub.connections.add(self)
-        tasks = [asyncio.create_task(self._guard(self._read())), asyncio.create_task(self._guard(self._write()))]
+        tasks = [
+            asyncio.create_task(self._guard(self._begin(subscriptions))),
+            asyncio.create_task(self._guard(self._write())),
+        ]
         try:
-            for stream in streams:
-                self._join(stream)
             closing = await self._end
         finally:
             for task in tasks:
                 task.cancel()
-            for stream in self._streams.values():
-                self._hub.leave(stream, self)
+            self._leave_all()
             self._hub.connections.discard(self)
             STREAM_CONNECTIONS.dec()
-        await asyncio.wait(tasks)
+        await end_tasks(*tasks)
+        # what was just being joined when the cancellation came
+        self._leave_all()
         if closing is not None:
             await self._close(closing)
         self._has_ended.set()
@@ -137,6 +151,11 @@ class StreamConnection:
                 await self._has_ended.wait()
         except TimeoutError:
             self._finish(GOING_AWAY)
+
+    def _leave_all(self) -> None:
+        streams, self._streams = self._streams, {}
+        for stream in streams.values():
+            self._hub.leave(stream, self)
 
     def _finish(self, closing: Closing | None) -> None:
         if not self._end.done():
@@ -158,6 +177,8 @@ class StreamConnection:
             await work
         except OSError:
             self._finish(None)
+        except ResumeRefusedError:
+            self._finish(NOT_RESUMED)
         except Exception:  # noqa: BLE001 - one broken connection must not stop the others
             _log.exception("stream.connection_failed")
             self._finish(BROKEN)
@@ -168,12 +189,22 @@ class StreamConnection:
             while queue:
                 text = queue.popleft()
                 self._queue_bytes -= len(text)
+                if not self._has_room.is_set() and self._is_nearly_empty():
+                    self._has_room.set()
                 await self._send({"type": "websocket.send", "text": text})
             if self._closes_when_empty:
                 self._finish(GOING_AWAY)
                 return
             self._wake.clear()
             await self._wake.wait()
+
+    def _is_nearly_empty(self) -> bool:
+        limits = self._limits
+        return self._queue_bytes * 4 <= limits.queue_bytes_max and len(self._queue) * 4 <= limits.queue_messages_max
+
+    async def _begin(self, subscriptions: Sequence[Subscription]) -> None:
+        await self._join(subscriptions)
+        await self._read()
 
     async def _read(self) -> None:
         while True:
@@ -215,6 +246,11 @@ class StreamConnection:
 
     async def _subscribe(self, request: ControlRequest) -> None:
         names = [name for name in request.names() if name not in self._streams]
+        positions = request.positions()
+        for name in positions:
+            if name in self._streams:
+                message = f"Invalid request: resume names {name}, which this connection listens to already"
+                raise request.refuse(INVALID_REQUEST, message)
         if len(self._streams) + len(names) > self._limits.streams_max:
             message = f"Invalid request: too many streams, a connection can listen to {self._limits.streams_max}"
             raise request.refuse(INVALID_REQUEST, message)
@@ -222,13 +258,28 @@ class StreamConnection:
             streams = [await self._hub.find(name, self._time_divisor) for name in names]
         except UnknownStreamError as error:
             raise request.refuse(INVALID_REQUEST, f"Invalid request: invalid stream {error}") from None
+        subscriptions = [Subscription(stream, positions.get(stream.name)) for stream in streams]
+        try:
+            await self._hub.prepare(subscriptions)
+        except ResumeRefusedError as error:
+            raise request.refuse(CANNOT_RESUME, str(error)) from None
         # the answer goes out before the first message of the streams
         self.offer(render_result(None, request.request_id))
-        for stream in streams:
-            self._join(stream)
+        await self._join(subscriptions)
 
-    def _join(self, stream: Stream) -> None:
-        self._streams[stream.name] = self._hub.join(stream, self)
+    async def _join(self, subscriptions: Sequence[Subscription]) -> None:
+        """Join all streams; first those that need no waiting."""
+        for stream, after in sorted(subscriptions, key=_is_slow):
+            if after is None:
+                joined = self._hub.join(stream, self)
+            else:
+                joined = await self._hub.resume(stream, after, self)
+            self._streams[stream.name] = joined
+
+
+def _is_slow(subscription: Subscription) -> bool:
+    """Whether trades may have to be read before the stream is joined."""
+    return subscription.after is not None and isinstance(subscription.stream, TradesStream)
 
 
 class _Allowance:

@@ -11,6 +11,8 @@ from typing import Any, Final
 
 import msgspec
 
+from rtx.api.streams.resumption import ID_MAX
+
 _ID_CHARACTERS_MAX: Final = 36
 _INTEGER_RANGE: Final = range(-(2**63), 2**63)
 
@@ -18,6 +20,8 @@ UNKNOWN_PROPERTY: Final = 0
 INVALID_VALUE: Final = 1
 INVALID_REQUEST: Final = 2
 INVALID_JSON: Final = 3
+CANNOT_RESUME: Final = 4
+"""Ours: a stream cannot go on from where the client says it was; the text says why. No stream was subscribed to."""
 
 METHODS: Final = ("SUBSCRIBE", "UNSUBSCRIBE", "LIST_SUBSCRIPTIONS", "SET_PROPERTY", "GET_PROPERTY")
 
@@ -37,17 +41,36 @@ class ControlError(Exception):
 
 
 class ControlRequest(msgspec.Struct, frozen=True):
-    """One request. ``params`` holds names for (UN)SUBSCRIBE, a property and a value for SET_PROPERTY."""
+    """One request. ``params`` holds names for (UN)SUBSCRIBE, a property and a value for SET_PROPERTY.
+
+    ``resume`` is ours, with SUBSCRIBE: by stream name the last update id or trade id that the client holds.
+    """
 
     method: str
     params: tuple[Any, ...]
     request_id: RequestId
+    resume: Any = None
 
     def names(self) -> list[str]:
         """The stream names in ``params``; raises :class:`ControlError`."""
         if not self.params or not all(isinstance(name, str) for name in self.params):
             raise self.refuse(INVALID_REQUEST, "Invalid request: params must be a list of stream names")
         return list(dict.fromkeys(self.params))
+
+    def positions(self) -> dict[str, int]:
+        """What ``resume`` says of the streams in ``params``; raises :class:`ControlError`."""
+        if self.resume is None:
+            return {}
+        names = self.names()
+        if not isinstance(self.resume, dict) or not all(_is_number(number) for number in self.resume.values()):
+            message = (
+                "Invalid request: resume must be an object of stream names with the last update or trade id of each"
+            )
+            raise self.refuse(INVALID_REQUEST, message)
+        for name in self.resume:
+            if name not in names:
+                raise self.refuse(INVALID_REQUEST, f"Invalid request: resume names {name[:64]}, which params does not")
+        return dict(self.resume)
 
     def property_name(self, *, parameter_count: int) -> str:
         """The property in ``params``; raises :class:`ControlError` also for a wrong number of them."""
@@ -97,7 +120,7 @@ def parse_request(text: str | bytes) -> ControlRequest:
         raise ControlError(INVALID_REQUEST, message, request_id, has_id=True)
     if params and method == "LIST_SUBSCRIPTIONS":
         raise ControlError(INVALID_REQUEST, "Invalid request: too many parameters", request_id, has_id=True)
-    return ControlRequest(method, tuple(params), request_id)
+    return ControlRequest(method, tuple(params), request_id, content.get("resume"))
 
 
 def render_result(result: bool | list[str] | None, request_id: RequestId) -> str:
@@ -120,6 +143,10 @@ def _is_valid_id(value: object) -> bool:
     if isinstance(value, str):
         return len(value) <= _ID_CHARACTERS_MAX and value.isascii() and value.isalnum()
     return isinstance(value, int) and not isinstance(value, bool) and value in _INTEGER_RANGE
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= ID_MAX
 
 
 def _shown(method: object) -> str:

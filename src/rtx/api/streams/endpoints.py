@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -20,8 +21,9 @@ from rtx.api.streams.history import PostgresHistory
 from rtx.api.streams.hub import StreamHub, UnknownStreamError
 from rtx.api.streams.polled_streams import Polling
 from rtx.api.streams.redis_listener import RedisListener
+from rtx.api.streams.resumption import ID_MAX, ResumeRefusedError, Resumption, Subscription
 from rtx.api.streams.statistics import PostgresStatistics
-from rtx.api.streams.stream import MICROSECONDS, MILLISECONDS, Stream
+from rtx.api.streams.stream import MICROSECONDS, MILLISECONDS
 from rtx.api.streams.websocket_protocol import EXTENSION, ConnectionControl
 from rtx.cancellation import end_tasks
 
@@ -34,6 +36,8 @@ _TIME_UNITS: Final = {
     "microsecond": MICROSECONDS,
 }
 
+_is_number: Final = re.compile(r"[0-9]{1,19}", re.ASCII).fullmatch
+
 _hubs: dict[int, StreamHub] = {}
 """The hub of each running application, by the identity of its context."""
 
@@ -41,8 +45,10 @@ _hubs: dict[int, StreamHub] = {}
 @asynccontextmanager
 async def lifespan(context: ApiContext) -> AsyncIterator[None]:
     """Follow every market while the worker runs."""
-    feed = MarketFeed(context.engine.book, PostgresHistory(context.pool), context.clock_us)
-    hub = StreamHub(feed, context.markets, Polling(PostgresStatistics(context.pool)), context.clock_us)
+    history = PostgresHistory(context.pool)
+    feed = MarketFeed(context.books.book, history, context.clock_us)
+    polling = Polling(PostgresStatistics(context.pool))
+    hub = StreamHub(feed, context.markets, polling, Resumption(feed, history), context.clock_us)
 
     def on_subscribed() -> None:
         hub.track_markets()
@@ -76,7 +82,7 @@ class StreamEndpoint:
         try:
             query = parse_qs(scope["query_string"].decode("latin-1"))
             time_divisor = _time_divisor(query)
-            streams = await _find_streams(hub, self._names(scope, query), time_divisor)
+            subscriptions = await _find_streams(hub, self._names(scope, query), _positions(query), time_divisor)
         except ApiError as error:
             await _refuse(scope, send, error)
             return
@@ -94,7 +100,7 @@ class StreamEndpoint:
         closing: set[asyncio.Task[None]] = set()
         control.on_shutdown = lambda: closing.add(asyncio.create_task(connection.announce_shutdown()))
         await send({"type": "websocket.accept"})
-        await connection.run(streams)
+        await connection.run(subscriptions)
 
     def _names(self, scope: Scope, query: dict[str, list[str]]) -> list[str]:
         if self._is_combined:
@@ -122,14 +128,41 @@ def _time_divisor(query: dict[str, list[str]]) -> int:
     return _TIME_UNITS[unit]
 
 
-async def _find_streams(hub: StreamHub, names: list[str], time_divisor: int) -> list[Stream]:
+def _positions(query: dict[str, list[str]]) -> dict[str, int]:
+    """What ``resume=<stream>:<id>/<stream>:<id>`` says."""
+    positions = {}
+    for part in "/".join(query.get("resume", ())).split("/"):
+        if not part:
+            continue
+        name, _, number = part.rpartition(":")
+        if not name or not _is_number(number) or int(number) > ID_MAX:
+            raise ApiError(
+                errors.INVALID_PARAMETER,
+                "Parameter 'resume' must be <stream>:<last update or trade id>, joined by '/'.",
+            )
+        positions[name] = int(number)
+    return positions
+
+
+async def _find_streams(
+    hub: StreamHub, names: list[str], positions: dict[str, int], time_divisor: int
+) -> list[Subscription]:
     distinct = list(dict.fromkeys(names))
     if len(distinct) > LIMITS.streams_max:
         raise ApiError(errors.INVALID_PARAMETER, f"A connection can listen to {LIMITS.streams_max} streams.")
+    for name in positions:
+        if name not in distinct:
+            raise ApiError(errors.INVALID_PARAMETER, f"Parameter 'resume' names {name}, which is not subscribed to.")
     try:
-        return [await hub.find(name, time_divisor) for name in distinct]
+        streams = [await hub.find(name, time_divisor) for name in distinct]
     except UnknownStreamError as error:
         raise ApiError(errors.INVALID_PARAMETER, f"Invalid stream {error}.") from None
+    subscriptions = [Subscription(stream, positions.get(stream.name)) for stream in streams]
+    try:
+        await hub.prepare(subscriptions)
+    except ResumeRefusedError as error:
+        raise ApiError(errors.CANNOT_RESUME, f"{error}.") from None
+    return subscriptions
 
 
 def _control(scope: Scope) -> ConnectionControl:

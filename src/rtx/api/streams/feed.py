@@ -17,8 +17,9 @@ from typing import Final
 import structlog
 
 from rtx.api.markets import Market
-from rtx.api.streams.history import GapTooLongError, History
-from rtx.api.streams.market_view import MarketView, TouchedPrices
+from rtx.api.streams.history import GapTooLongError, History, whole_commands_after
+from rtx.api.streams.market_view import MarketView
+from rtx.api.streams.recent_touches import TouchedPrices
 from rtx.link.market_data import MarketUpdate
 from rtx.link.messages import BookAnswer
 from rtx.observability.metrics import STREAM_RESYNCHRONISATIONS
@@ -86,6 +87,15 @@ class MarketFeed:
             await asyncio.wait([task])
             task = self._tasks.get(view.market.market_id)
 
+    async def refresh(self, view: MarketView) -> None:
+        """Have the book read from the engine from now on, and wait until the view shows it."""
+        self._synchronise(view)
+        await asyncio.wait([self._tasks[view.market.market_id]])
+
+    async def newest_position(self, view: MarketView) -> int:
+        """The newest journal position there is; raises what the engine's client raises."""
+        return (await self._read_book(view.market.market_id, 1))[0]
+
     async def settled(self) -> None:
         """Wait until no view is being synchronised."""
         while self._tasks:
@@ -137,7 +147,8 @@ class MarketFeed:
         if sequence < view.sequence:
             raise StaleBookError(sequence, view.sequence)
         await self._catch_up_trades(view)
-        since, touched = view.sequence, TouchedPrices()
+        since: int = view.sequence
+        touched: TouchedPrices | None = None
         if view.is_followed_closely:
             # who joins during this wait follows from the same position
             since, touched = await self._touched_prices(view, sequence)
@@ -158,11 +169,14 @@ class MarketFeed:
     async def _catch_up_trades(self, view: MarketView) -> None:
         market_id = view.market.market_id
         if view.last_trade_id is None or not view.trade_listeners:
-            view.last_trade_id = await self._history.last_trade_id(market_id)
-            return
-        while True:
-            trades = await self._history.trades_after(market_id, view.last_trade_id, _TRADES_PAGE)
-            view.tell_trades(trades)
-            if len(trades) < _TRADES_PAGE:
+            newest = await self._history.last_trade_id(market_id)
+            # who joined during this wait wants every trade after the last one known until then
+            if view.last_trade_id is None or not view.trade_listeners:
+                view.last_trade_id = newest
                 return
-            await self._sleep(_TRADES_PAUSE_S)  # so that subscribers take them before they count as slow
+        has_more = True
+        while has_more:
+            trades, has_more = await whole_commands_after(self._history, market_id, view.last_trade_id, _TRADES_PAGE)
+            view.tell_trades(trades)
+            if has_more:
+                await self._sleep(_TRADES_PAUSE_S)  # so that subscribers take them before they count as slow

@@ -1,4 +1,7 @@
-"""What the feed asks PostgreSQL for when it missed something: nothing that was committed is ever only in Redis."""
+"""What the feed asks PostgreSQL for when it missed something: nothing that was committed is ever only in Redis.
+
+It must be the database that the engine commits to: a replica that lags behind would leave trades out.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Final, Protocol
 
-from rtx.api.streams.market_view import TouchedPrices
+from rtx.api.streams.recent_touches import TouchedPrices
 from rtx.core.events import OrderState, decode_events
 from rtx.core.vocabulary import BUY, SELL
 from rtx.link.market_data import PublicTrade
@@ -45,6 +48,24 @@ class History(Protocol):
         Raises :class:`GapTooLongError` and :class:`NotCommittedError`.
         """
         ...
+
+
+async def whole_commands_after(
+    history: History, market_id: int, trade_id: int, limit: int
+) -> tuple[list[PublicTrade], bool]:
+    """The first trades after one, about ``limit``, and whether there may be more.
+
+    They end with the last trade of a command: what one order took at one price is told as one.
+    """
+    trades = await history.trades_after(market_id, trade_id, limit)
+    while len(trades) == limit:
+        # what has the time of the last one may go on behind it
+        whole = [trade for trade in trades if trade.time_us < trades[-1].time_us]
+        if whole:
+            return whole, True
+        limit *= 2
+        trades = await history.trades_after(market_id, trade_id, limit)
+    return trades, False
 
 
 class PostgresHistory:

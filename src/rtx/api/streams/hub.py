@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 import structlog
@@ -17,6 +17,7 @@ from rtx.api.streams.market_streams import (
     BookTickerStream,
     DepthStream,
     PartialDepthStream,
+    TradesStream,
     TradeStream,
 )
 from rtx.api.streams.market_view import MarketView
@@ -28,7 +29,8 @@ from rtx.api.streams.polled_streams import (
     Polling,
     TickerStream,
 )
-from rtx.api.streams.stream import TICK_MS, Stream, Subscriber
+from rtx.api.streams.resumption import ResumeRefusedError, Resumption, Subscription, is_ready
+from rtx.api.streams.stream import TICK_MS, QueuedSubscriber, Stream, Subscriber
 from rtx.api.streams.stream_names import StreamKind, StreamName, parse_stream_name
 
 READY_TIMEOUT_S: Final = 5.0
@@ -53,12 +55,18 @@ class StreamHub:
     """The streams and the connections."""
 
     def __init__(
-        self, feed: MarketFeed, markets: MarketDirectory, polling: Polling, clock_us: Callable[[], int]
+        self,
+        feed: MarketFeed,
+        markets: MarketDirectory,
+        polling: Polling,
+        resumption: Resumption,
+        clock_us: Callable[[], int],
     ) -> None:
         """Start without streams."""
         self._feed = feed
         self._markets = markets
         self._polling = polling
+        self._resumption = resumption
         self._clock_us = clock_us
         self._streams: dict[tuple[str, int], Stream] = {}
         self._paced: dict[Stream, None] = {}
@@ -88,16 +96,33 @@ class StreamHub:
                 await self._feed.ready(view)
         return self._streams.get((name, time_divisor)) or self._make(parsed, time_divisor, view)
 
+    async def prepare(self, subscriptions: Sequence[Subscription]) -> None:
+        """Make sure that those that resume can; raises :class:`ResumeRefusedError`."""
+        await self._resumption.prepare(subscriptions)
+
     def join(self, stream: Stream, subscriber: Subscriber) -> Stream:
         """Subscribe; gives the stream that was joined, which is the one of that name that others joined before."""
-        key = (stream.name, stream.time_divisor)
-        stream = self._streams.setdefault(key, stream)
-        if not stream.has_subscribers:
-            stream.attach()
-            if stream.period_ticks:
-                self._paced[stream] = None
+        stream = self._shared(stream)
         stream.join(subscriber)
         return stream
+
+    async def resume(self, stream: Stream, after: int, subscriber: QueuedSubscriber) -> Stream:
+        """Subscribe from where the subscriber was, as prepared; where there is nothing to read this does not wait.
+
+        Raises :class:`ResumeRefusedError`.
+        """
+        if not is_ready(stream, after):
+            raise ResumeRefusedError(f"Cannot resume {stream.name} after {after} any more")
+        if isinstance(stream, DepthStream):
+            joined = self._shared(stream)
+            assert isinstance(joined, DepthStream)
+            joined.resume(subscriber, after)
+            return joined
+        assert isinstance(stream, TradesStream)
+        async for trades in self._resumption.missed_trades(stream, after):
+            stream.tell(subscriber, trades)
+            await subscriber.drained()
+        return self.join(stream, subscriber)
 
     def leave(self, stream: Stream, subscriber: Subscriber) -> None:
         """End a subscription."""
@@ -135,6 +160,15 @@ class StreamHub:
     async def announce_shutdown(self) -> None:
         """Tell every client that the server ends, and close the connections."""
         await asyncio.gather(*(connection.announce_shutdown() for connection in self.connections))
+
+    def _shared(self, stream: Stream) -> Stream:
+        """The stream of that name that others joined before, or else this one, which begins now."""
+        stream = self._streams.setdefault((stream.name, stream.time_divisor), stream)
+        if not stream.has_subscribers:
+            stream.attach()
+            if stream.period_ticks:
+                self._paced[stream] = None
+        return stream
 
     def _make(self, name: StreamName, time_divisor: int, view: MarketView) -> Stream:
         text, kind = name.text, name.kind

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -16,7 +17,7 @@ from rtx.api.streams.messages import (
     PartialDepthMessage,
     TradeMessage,
 )
-from rtx.api.streams.stream import TICK_MS, Stream
+from rtx.api.streams.stream import TICK_MS, Stream, Subscriber
 from rtx.link.market_data import PublicTrade
 
 
@@ -29,13 +30,18 @@ class MarketStream(Stream):
         self._view = view
         self._market = view.market
 
+    @property
+    def view(self) -> MarketView:
+        """The market that is followed."""
+        return self._view
+
     def _levels(self, levels: list[tuple[int, int]]) -> Levels:
         price_text, quantity_text = self._market.price_text, self._market.quantity_text
         return [(price_text(price), quantity_text(quantity)) for price, quantity in levels]
 
 
-class TradeStream(MarketStream):
-    """``<symbol>@trade``: every trade, as it is committed."""
+class TradesStream(MarketStream):
+    """A stream of trades, each told once and in its turn."""
 
     def attach(self) -> None:
         self._view.trade_listeners[self] = None
@@ -45,41 +51,49 @@ class TradeStream(MarketStream):
 
     def traded(self, trades: Sequence[PublicTrade]) -> None:
         """See :class:`~rtx.api.streams.market_view.TradeListener`."""
+        for message in self._messages(trades):
+            self._publish(message)
+
+    def tell(self, subscriber: Subscriber, trades: Sequence[PublicTrade]) -> None:
+        """Tell one subscriber of trades that it missed."""
+        for message in self._messages(trades):
+            self._send([subscriber], message)
+
+    @abstractmethod
+    def _messages(self, trades: Sequence[PublicTrade]) -> Iterator[msgspec.Struct]:
+        """What is said of trades that follow each other; there is at least one."""
+
+
+class TradeStream(TradesStream):
+    """``<symbol>@trade``: every trade, as it is committed."""
+
+    def _messages(self, trades: Sequence[PublicTrade]) -> Iterator[msgspec.Struct]:
         market = self._market
         for trade in trades:
             time = trade.time_us // self.time_divisor
-            self._publish(
-                TradeMessage(
-                    event_time=time,
-                    symbol=market.symbol,
-                    trade_id=trade.trade_id,
-                    price=market.price_text(trade.price),
-                    quantity=market.quantity_text(trade.quantity),
-                    trade_time=time,
-                    buyer_is_maker=trade.buyer_is_maker,
-                )
+            yield TradeMessage(
+                event_time=time,
+                symbol=market.symbol,
+                trade_id=trade.trade_id,
+                price=market.price_text(trade.price),
+                quantity=market.quantity_text(trade.quantity),
+                trade_time=time,
+                buyer_is_maker=trade.buyer_is_maker,
             )
 
 
-class AggregateTradeStream(MarketStream):
+class AggregateTradeStream(TradesStream):
     """``<symbol>@aggTrade``: what one order took at one price, under the number of its first trade."""
 
-    def attach(self) -> None:
-        self._view.trade_listeners[self] = None
-
-    def detach(self) -> None:
-        self._view.trade_listeners.pop(self, None)
-
-    def traded(self, trades: Sequence[PublicTrade]) -> None:
-        """See :class:`~rtx.api.streams.market_view.TradeListener`."""
+    def _messages(self, trades: Sequence[PublicTrade]) -> Iterator[msgspec.Struct]:
         run = [trades[0]]
         for trade in trades[1:]:
             if _is_same_taker(run[-1], trade):
                 run.append(trade)
             else:
-                self._publish(self._message(run))
+                yield self._message(run)
                 run = [trade]
-        self._publish(self._message(run))
+        yield self._message(run)
 
     def _message(self, run: Sequence[PublicTrade]) -> AggregateTradeMessage:
         first = run[0]
@@ -154,7 +168,8 @@ class DepthStream(MarketStream):
     """``<symbol>@depth``: what was touched since the message before, with no hole between two messages.
 
     ``U`` is one more than the ``u`` before, ``u`` the journal position of the book after the message. Prices are told
-    also when they have the quantity they had: a client may hold a snapshot from in between.
+    also when they have the quantity they had: a client may hold a snapshot from in between. Who resumed hears its own
+    ``U`` once, until it is where all others are.
     """
 
     needs_every_touch = True
@@ -167,6 +182,7 @@ class DepthStream(MarketStream):
         self._has_gap = False
         self._bids: set[int] = set()
         self._asks: set[int] = set()
+        self._resumed: dict[Subscriber, int] = {}
 
     def attach(self) -> None:
         self._begin()
@@ -174,6 +190,20 @@ class DepthStream(MarketStream):
 
     def detach(self) -> None:
         self._view.book_listeners.pop(self, None)
+
+    def resume(self, subscriber: Subscriber, after: int) -> None:
+        """Send to a subscriber that holds the book of position ``after``, which the view's touches cover."""
+        self.join(subscriber)
+        touched = self._view.touches.after(after)
+        if touched:
+            self._send([subscriber], self._message(after, touched.bids, touched.asks))
+            after = self._view.sequence
+        self._resumed[subscriber] = after
+
+    def leave(self, subscriber: Subscriber) -> None:
+        """See :class:`~rtx.api.streams.stream.Stream`."""
+        super().leave(subscriber)
+        self._resumed.pop(subscriber, None)
 
     def book_changed(self, bids: Iterable[int], asks: Iterable[int]) -> None:
         """See :class:`~rtx.api.streams.market_view.BookListener`."""
@@ -188,26 +218,44 @@ class DepthStream(MarketStream):
         self.book_changed(bids, asks)
 
     def tick(self, now_us: int) -> None:
-        view = self._view
         if not (self._bids or self._asks or self._has_gap):
             return
-        message = DepthMessage(
+        message = self._message(self._told_sequence, self._bids, self._asks)
+        resumed = self._resumed
+        self._begin()
+        if resumed:
+            self._publish_each_its_own(message, resumed)
+        else:
+            self._publish(message)
+
+    def _publish_each_its_own(self, message: DepthMessage, resumed: Mapping[Subscriber, int]) -> None:
+        """Let everybody's chain go on from where it is; prices that somebody has heard of already do no harm."""
+        told = message.first_update_id - 1
+        by_position: dict[int, list[Subscriber]] = {}
+        for subscriber in self.subscribers:
+            by_position.setdefault(resumed.get(subscriber, told), []).append(subscriber)
+        for position, subscribers in by_position.items():
+            if position < message.last_update_id:
+                self._send(subscribers, msgspec.structs.replace(message, first_update_id=position + 1))
+
+    def _message(self, after: int, bids: Iterable[int], asks: Iterable[int]) -> DepthMessage:
+        view = self._view
+        return DepthMessage(
             event_time=view.time_us // self.time_divisor,
             symbol=self._market.symbol,
-            first_update_id=self._told_sequence + 1,
+            first_update_id=after + 1,
             last_update_id=view.sequence,
-            bids=self._levels(view.book.bids.current(self._bids)),
-            asks=self._levels(view.book.asks.current(self._asks)),
+            bids=self._levels(view.book.bids.current(bids)),
+            asks=self._levels(view.book.asks.current(asks)),
             checksum=checksum(view.book, self._market),
         )
-        self._begin()
-        self._publish(message)
 
     def _begin(self) -> None:
         self._told_sequence = self._view.sequence
         self._has_gap = False
-        self._bids.clear()
-        self._asks.clear()
+        self._bids = set()
+        self._asks = set()
+        self._resumed = {}
 
 
 class PartialDepthStream(MarketStream):

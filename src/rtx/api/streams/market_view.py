@@ -13,6 +13,7 @@ from typing import Final, Protocol
 
 from rtx.api.markets import Market
 from rtx.api.streams.book import Book, Level
+from rtx.api.streams.recent_touches import RecentTouches, TouchedPrices
 from rtx.link.market_data import MarketUpdate, PublicTrade
 from rtx.link.messages import BookAnswer
 
@@ -41,17 +42,6 @@ class TradeListener(Protocol):
         ...
 
 
-class TouchedPrices:
-    """Prices at which something happened between two journal positions."""
-
-    __slots__ = ("asks", "bids")
-
-    def __init__(self) -> None:
-        """Start empty."""
-        self.bids: set[int] = set()
-        self.asks: set[int] = set()
-
-
 class MarketView:
     """The copy. ``sequence`` is the journal position it shows, 0 before the first synchronisation."""
 
@@ -63,6 +53,7 @@ class MarketView:
         self.time_us = 0
         self.last_trade_id: int | None = None
         self.is_synchronising = False
+        self.touches = RecentTouches()
         self.book_listeners: dict[BookListener, None] = {}
         self.trade_listeners: dict[TradeListener, None] = {}
         self._held: deque[MarketUpdate] = deque(maxlen=HELD_UPDATES_MAX)
@@ -86,21 +77,31 @@ class MarketView:
         return True
 
     def replace(
-        self, sequence: int, answer: BookAnswer, touched: TouchedPrices, *, touched_since: int, now_us: int
+        self, sequence: int, answer: BookAnswer, touched: TouchedPrices | None, *, touched_since: int, now_us: int
     ) -> None:
         """Take over the engine's book at ``sequence``.
 
         ``touched`` are the prices where something happened after the position ``touched_since``. They count as changed
         even with the quantity they had: a client may hold a snapshot from between. ``touched_since`` is the position
-        shown before, unless that is too long ago.
+        shown before, unless that is too long ago. None: nobody looked, because no listener needs to know.
         """
         is_continued = touched_since <= self.sequence
         bids = self.book.bids.replace(answer.bids)
         asks = self.book.asks.replace(answer.asks)
+        if touched is None:
+            if sequence > self.sequence:
+                self.touches.restart(sequence)
+            touched = TouchedPrices()
+        elif not is_continued:
+            self.touches.restart(touched_since)
         self.sequence = sequence
         self.time_us = now_us
         bids.update(dict.fromkeys(touched.bids))
         asks.update(dict.fromkeys(touched.asks))
+        if is_continued:
+            self.touches.note(sequence, bids, asks)
+        else:
+            self.touches.note(sequence, touched.bids, touched.asks)
         for listener in self.book_listeners:
             if is_continued:
                 listener.book_changed(bids, asks)
@@ -143,8 +144,9 @@ class MarketView:
         self.time_us = update.time_us
         self.book.bids.apply(update.bids)
         self.book.asks.apply(update.asks)
-        if self.book_listeners and (update.bids or update.asks):
+        if update.bids or update.asks:
             bids, asks = _prices(update.bids), _prices(update.asks)
+            self.touches.note(update.sequence, bids, asks)
             for listener in self.book_listeners:
                 listener.book_changed(bids, asks)
         self.tell_trades(update.trades)

@@ -34,6 +34,14 @@ class Subscriber(Protocol):
         ...
 
 
+class QueuedSubscriber(Subscriber, Protocol):
+    """A subscriber that can be told much at once, part by part."""
+
+    async def drained(self) -> None:
+        """Wait until there is room for many messages."""
+        ...
+
+
 class Stream(ABC):
     """Base of all streams; one object serves every connection of the same name and time unit.
 
