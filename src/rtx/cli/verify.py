@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import sys
 import time
 from collections.abc import Iterator
@@ -30,6 +31,9 @@ EXIT_UNKNOWN: Final = 2
 EXIT_INTERRUPTED: Final = 130
 PROGRESS_INTERVAL_S: Final = 5.0
 STANDARD_INPUT: Final = Path("-")
+
+_GC_THRESHOLDS: Final = (100_000, 20, 20)
+"""Rows come and go by the million and link to nothing: looking for circles among them took a third of the time."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,7 @@ def run_verify(options: VerifyOptions) -> int:
 
 def _verify_database(options: VerifyOptions) -> int:
     url = database_url()
+    gc.set_threshold(*_GC_THRESHOLDS)
     done = 0
 
     def note(rows: int, of: int) -> None:
