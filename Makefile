@@ -5,7 +5,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install install-dev install-bench run test test-installation lint format compile bench clean
+.PHONY: help install install-dev install-bench run test simulate test-installation lint format compile bench clean
 
 PYTHON ?=
 ARGS ?=
@@ -57,6 +57,9 @@ run: install ## start everything here: API on 8080, metrics on 9090, demo trader
 
 test: install-dev ## run the tests (options: ARGS="tests/unit -k book")
 	@$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile -m "not installation" $(ARGS)
+
+simulate: install-dev ## run the cluster on simulated time from seeds (options: ARGS="--seeds 10000 --first 1")
+	@$(BIN)/python -m tests.simulation $(ARGS)
 
 test-installation: install-dev ## run `make run` and `make test` from a clean clone on a clean Debian (root, debootstrap)
 	@$(BIN)/python -m pytest tests/installation -m installation -s $(ARGS)
