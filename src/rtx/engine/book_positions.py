@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from rtx.core.events import AnyEvent, OrderState
+from rtx.core.events import AnyEvent, MarketCreated, OrderState
 
 
 class BookPositions:
@@ -23,7 +23,7 @@ class BookPositions:
     def follow(self, sequence: int, events: Iterable[AnyEvent]) -> None:
         """Take notice of the journal row at ``sequence``: no level changes without some order's change."""
         for event in events:
-            if type(event) is OrderState:
+            if type(event) is OrderState or type(event) is MarketCreated:
                 self._changed[event.market_id] = sequence
 
     def change(self, market_id: int, sequence: int) -> None:

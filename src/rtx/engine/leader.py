@@ -112,8 +112,11 @@ class Leader:
         Raises what ended the term otherwise.
         """
         exchange = self._standby.exchange
+        positions = self._standby.recovered.book_positions
         for market_id in exchange.markets:
-            self._surroundings.publisher.announce(market_id, self._standby.sequence, exchange.time_us)
+            self._surroundings.publisher.announce(
+                market_id, self._standby.sequence, exchange.time_us, positions.unchanged_since(market_id)
+            )
         tasks = [
             asyncio.create_task(self._take_orders(), name="handover-orders"),
             asyncio.create_task(self._report(reporter), name="leader-reports"),
@@ -160,7 +163,11 @@ class Leader:
         sequencer = self.sequencer
         _log.info("lease released", sequence=sequencer.sequence, successor=release.successor)
         recovered = Recovered(
-            sequencer.exchange, sequencer.sequence, sequencer.journal_hash, self._surroundings.snapshots.sequence
+            sequencer.exchange,
+            sequencer.sequence,
+            sequencer.journal_hash,
+            self._surroundings.snapshots.sequence,
+            sequencer.book_positions,
         )
         standby = Standby(recovered, self._stores.reads, self._surroundings.clock_us, self._standby.answers)
         standby.checkpoint_sequence = self.checkpoint_sequence

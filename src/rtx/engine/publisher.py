@@ -82,7 +82,7 @@ class MarketDataPublisher:
         self._newest = update
         self._wake.set()
 
-    def announce(self, market_id: int, sequence: int, time_us: int, *, unchanged_since: int | None = None) -> None:
+    def announce(self, market_id: int, sequence: int, time_us: int, unchanged_since: int | None = None) -> None:
         """Say where a market stands; for every market when the engine begins to lead.
 
         What the leader before committed and did not publish is found so. Nothing happened in the market after

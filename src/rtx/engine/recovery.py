@@ -18,6 +18,7 @@ from rtx.core.commands import ActivateRules, AnyCommand, Checkpoint, decode_comm
 from rtx.core.events import AnyEvent, Rejected, decode_events, encode_events
 from rtx.core.exchange import Exchange
 from rtx.core.rejections import CancelReplaceRejectedError, Reason, RejectedError
+from rtx.engine.book_positions import BookPositions
 from rtx.store.journal import GENESIS_HASH, JournalEntry
 from rtx.store.protocols import JournalBackend
 
@@ -43,6 +44,7 @@ class Recovered(NamedTuple):
     sequence: int
     journal_hash: bytes
     snapshot_sequence: int
+    book_positions: BookPositions
 
 
 def rejected_events(error: RejectedError) -> list[AnyEvent]:
@@ -107,10 +109,11 @@ async def recover(
     """
     exchange, sequence, journal_hash = await _load_snapshot(store, before_sequence)
     snapshot_sequence = sequence
+    book_positions = BookPositions(sequence)
     while True:
         entries = await store.read_after(sequence, READ_ROWS)
         for entry in entries:
-            replay_entry(exchange, entry)
+            book_positions.follow(entry.sequence, replay_entry(exchange, entry))
         if entries:
             sequence, journal_hash = entries[-1].sequence, entries[-1].hash
             if progress is not None:
@@ -119,7 +122,7 @@ async def recover(
             break
     exchange.take_changed_balances()
     exchange.take_changed_levels()
-    return Recovered(exchange, sequence, journal_hash, snapshot_sequence)
+    return Recovered(exchange, sequence, journal_hash, snapshot_sequence, book_positions)
 
 
 async def _load_snapshot(store: JournalBackend, before_sequence: int | None) -> tuple[Exchange, int, bytes]:

@@ -24,6 +24,7 @@ from rtx.core.rejections import Reason, RejectedError
 from rtx.core.vocabulary import SELL
 from rtx.engine.answers import NOTHING, Answer, RememberedAnswers, answer_of
 from rtx.engine.batch import OpenBatch
+from rtx.engine.book_positions import BookPositions
 from rtx.engine.recovery import Recovered, rejected_events
 from rtx.link.market_data import MarketUpdate, PublicTrade
 from rtx.link.messages import (
@@ -138,7 +139,7 @@ class Sequencer:
         self._is_open = True
         self._failure: Exception | None = None
         self._answers = RememberedAnswers() if answers is None else answers
-        self._published = dict.fromkeys(recovered.exchange.markets, recovered.sequence)
+        self._book_positions = recovered.book_positions
         self._lookups_under_way: set[Lookup] = set()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -156,6 +157,11 @@ class Sequencer:
     @property
     def exchange(self) -> Exchange:
         return self._exchange
+
+    @property
+    def book_positions(self) -> BookPositions:
+        """Since when each market's book stands as it was last published."""
+        return self._book_positions
 
     def handle(self, connection: Connection, requests: list[Request]) -> None:
         """Take the requests of one frame."""
@@ -486,8 +492,8 @@ class Sequencer:
                 trades.setdefault(event.market_id, []).append(public)
         last = batch.entries[-1]
         for market_id, bids, asks in batch.levels:
-            previous = self._published.get(market_id, 0)
-            self._published[market_id] = last.sequence
+            previous = self._book_positions.unchanged_since(market_id)
+            self._book_positions.change(market_id, last.sequence)
             self._publisher.offer(
                 MarketUpdate(market_id, previous, last.sequence, last.time_us, trades.get(market_id, []), bids, asks)
             )

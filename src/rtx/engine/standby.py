@@ -42,6 +42,7 @@ class Standby:
         self._sequence = recovered.sequence
         self._hash = recovered.journal_hash
         self._snapshot_sequence = recovered.snapshot_sequence
+        self._book_positions = recovered.book_positions
         self._reads = reads
         self._clock_us = clock_us
         self._answers = answers
@@ -90,7 +91,7 @@ class Standby:
     @property
     def recovered(self) -> Recovered:
         """What a leader starts from."""
-        return Recovered(self._exchange, self._sequence, self._hash, self._snapshot_sequence)
+        return Recovered(self._exchange, self._sequence, self._hash, self._snapshot_sequence, self._book_positions)
 
     async def follow(self) -> bool:
         """Do what was journaled since, at most :data:`ROWS_PER_READ` rows; True when there may be more at once.
@@ -124,6 +125,7 @@ class Standby:
         for entry in entries:
             events = replay_entry(self._exchange, entry)
             self._answers.add(entry.command_id, answer_of(entry, events))
+            self._book_positions.follow(entry.sequence, events)
             if events and type(events[0]) is CheckpointTaken:
                 self.checkpoint_sequence = entry.sequence
         last = entries[-1]
