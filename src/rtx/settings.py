@@ -106,6 +106,24 @@ def database_url_from_environment(environment: Mapping[str, str] | None = None) 
     return str(url)
 
 
+@dataclass(frozen=True)
+class LinkSettings:
+    """What a command needs that speaks with the leader: where it is written down, and what proves the right to."""
+
+    database_url: str = field(repr=False)
+    jwt_secret: str = field(repr=False)
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> LinkSettings:
+        """Read ``DATABASE_URL`` and ``JWT_SECRET`` alone; raises :class:`SettingsError`."""
+        reader = _Reader(os.environ if environment is None else environment)
+        url = reader.read("DATABASE_URL", _database_url, _REQUIRED)
+        secret = reader.read("JWT_SECRET", _secret, _REQUIRED)
+        if reader.problems:
+            raise SettingsError(reader.problems)
+        return cls(str(url), str(secret))
+
+
 def redacted_url(url: str) -> str:
     """``url`` without its password and query, fit for a log or a terminal."""
     try:

@@ -167,8 +167,8 @@ def status(
 ) -> None:
     """Show which engine leads, which follow and how far they are, and the last handover.
 
-    Reads the database that DATABASE_URL names, and needs no running API. The exit code is 0 when an engine leads, 1 when
-    none does; then it says what to do.
+    Reads the database that DATABASE_URL names, and needs no running API. The exit code is 0 when an engine leads, and 1
+    when none does; then it says what to do.
     """
     from rtx.cli.status import run_status
 

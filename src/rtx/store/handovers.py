@@ -45,6 +45,7 @@ class Handover(msgspec.Struct, frozen=True):
     to_holder: str
     requested_at: datetime
     pause_ms: float | None
+    taken_at: datetime | None = None
 
 
 class WaitingHandover(msgspec.Struct, frozen=True):
@@ -61,7 +62,7 @@ class HandoverPendingError(Exception):
 
 
 _COLUMNS: Final = (
-    "handover_id, target, state, reason, from_epoch, from_holder, to_epoch, to_holder, requested_at, pause_ms"
+    "handover_id, target, state, reason, from_epoch, from_holder, to_epoch, to_holder, requested_at, pause_ms, taken_at"
 )
 
 
