@@ -148,11 +148,10 @@ class _Order:
                 has_begun = True
                 deadline_s = time.monotonic() + TAKEOVER_TIMEOUT_S
                 self._say(f"{handover.from_holder} has let go")
-            if self._stopping.is_set() or time.monotonic() >= deadline_s:
-                if has_begun:
-                    fail(f"{self._from} has let go and nobody has taken over yet", LOOK_AGAIN)
-                if await self._withdraw():
-                    return EXIT_INTERRUPTED
+            if time.monotonic() >= deadline_s and has_begun:
+                fail(f"{self._from} has let go and nobody has taken over yet", LOOK_AGAIN)
+            if (self._stopping.is_set() or time.monotonic() >= deadline_s) and await self._withdraw():
+                return EXIT_INTERRUPTED
             await self._pause()
 
     async def _look(self) -> Handover | None:

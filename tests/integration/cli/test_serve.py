@@ -132,7 +132,17 @@ def test_an_operator_is_made_with_a_password_from_standard_input_or_the_environm
 
 
 def test_every_command_explains_itself_with_an_example() -> None:
-    commands = (["dev"], ["serve"], ["migrate"], ["operator", "create"], ["health-check"], ["version"])
+    commands = (
+        ["dev"],
+        ["serve"],
+        ["status"],
+        ["handover"],
+        ["activate-rules"],
+        ["migrate"],
+        ["operator", "create"],
+        ["health-check"],
+        ["version"],
+    )
     for command in commands:
         done = run(*command, "--help")
         assert done.returncode == 0
