@@ -1,4 +1,7 @@
-"""The leader's own commands: they go through the sequencer and into the journal like everybody's."""
+"""The leader's own commands: they go through the sequencer and into the journal like everybody's.
+
+Only that they are not refused when the queue is full: a leader that has too much to do must be able to hand over.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ class OwnCommandFailedError(Exception):
 class Sequencing(Protocol):
     """Who takes requests."""
 
-    def handle(self, connection: Connection, requests: list[Request]) -> None: ...
+    def handle_own(self, connection: Connection, request: Request) -> None: ...
 
 
 class OwnCommands:
@@ -45,7 +48,7 @@ class OwnCommands:
         answer: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
         self._waiting[request.number] = answer
         try:
-            self._sequencer.handle(self, [request])
+            self._sequencer.handle_own(self, request)
             response = await answer
         finally:
             del self._waiting[request.number]

@@ -185,6 +185,18 @@ class Sequencer:
             self._handle_known(connection, known)
         self._schedule_commit()
 
+    def handle_own(self, connection: Connection, request: Request) -> None:
+        """Take a command of the engine's own: it waits its turn, and is not refused when too many do."""
+        if not self._is_open or not self._may_lead():
+            connection.send(unavailable([request]))
+            return
+        if self._queue or self._batch.size >= self._batch_commands_max:
+            self._queue.append((connection, request))
+        else:
+            self._apply(connection, request)
+        if self._failure is None:
+            self._schedule_commit()
+
     async def close(self) -> None:
         """Take no more, and return when everything that was matched is committed and answered.
 
