@@ -1,4 +1,4 @@
-"""A signed HTTP client that never asks twice: what it cannot know stays unknown, which is what the tests are about."""
+"""A signed HTTP client that never does a thing twice: what it cannot know stays unknown, which the tests are about."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import msgspec
 REQUEST_TIMEOUT_S: Final = 15.0
 """More than the backend takes to say that it does not know."""
 
+READ_AGAIN_INTERVAL_S: Final = 0.05
 RECEIVE_WINDOW_MS: Final = 60_000
 
 
@@ -100,16 +101,28 @@ class HttpConnection:
         self, method: str, path: str, who: Credentials, *, idempotency_key: str = "", **parameters: str | int
     ) -> Answer:
         """Send one request of a trader; raises the same."""
-        headers = {"X-MBX-APIKEY": who.api_key}
-        if idempotency_key:
-            headers["Idempotency-Key"] = idempotency_key
-        return await self.request(method, who.signed(path, parameters), headers)
+        headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
+        return await self._signed(method, path, who, parameters, headers)
+
+    async def read(self, path: str, who: Credentials, **parameters: str | int) -> Answer:
+        """Ask for something of a trader's, again while the backend says that it cannot tell now; raises the same."""
+        give_up_s = time.monotonic() + self._timeout_s
+        while True:
+            answer = await self._signed("GET", path, who, parameters, {})
+            if answer.status < 500 or time.monotonic() > give_up_s:
+                return answer
+            await asyncio.sleep(READ_AGAIN_INTERVAL_S)
 
     def close(self) -> None:
         """Let the connection go."""
         if self._writer is not None:
             self._writer.close()
         self._reader = self._writer = None
+
+    async def _signed(
+        self, method: str, path: str, who: Credentials, parameters: dict[str, str | int], headers: dict[str, str]
+    ) -> Answer:
+        return await self.request(method, who.signed(path, parameters), {"X-MBX-APIKEY": who.api_key, **headers})
 
     async def _connected(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         reader, writer = self._reader, self._writer

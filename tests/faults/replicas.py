@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -69,7 +71,11 @@ class Replicas:
 
     def holding(self, lease: Lease) -> ServeProcess:
         """The replica that has the lease."""
-        name, _, _ = lease.holder.partition("/")
+        return self._member(lease.holder)
+
+    def _member(self, holder: str) -> ServeProcess:
+        # Every start of a backend adds something of its own to the name that it was given.
+        name, _, _ = holder.partition("/")
         return next(member for member in self.members if member.name == name)
 
     def others(self, than: ServeProcess) -> Sequence[ServeProcess]:
@@ -95,6 +101,32 @@ class Replicas:
                 assert handover.state != "refused", handover.reason
                 if handover.state == "taken":
                     return handover
+                await asyncio.sleep(POLL_INTERVAL_S)
+
+    async def command_handover(self, target: str) -> Handover:
+        """Have `rtx handover` hand over to a colour or to the engine whose name begins so."""
+        program = Path(sys.executable).with_name("rtx")
+        process = await asyncio.create_subprocess_exec(
+            *(program, "handover", "--to", target),
+            env={**os.environ, "DATABASE_URL": self.database_url},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        said, _ = await process.communicate()
+        assert process.returncode == 0, said.decode()
+        handover = await self._handovers.last_taken()
+        assert handover is not None
+        return handover
+
+    async def hand_over_to(self, member: ServeProcess) -> None:
+        """Have the engine of this replica lead, once it is a standby."""
+        async with asyncio.timeout(HANDOVER_TIMEOUT_S):
+            while self.holding(await self.lease()) is not member:
+                for report in await self.reports():
+                    if report.state == FOLLOWING and self._member(report.holder) is member:
+                        await self.hand_over(report.holder)
+                        return
                 await asyncio.sleep(POLL_INTERVAL_S)
 
     async def reports(self) -> Sequence[ReplicaReport]:

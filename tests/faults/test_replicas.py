@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
@@ -41,7 +42,10 @@ REPLICA_KILLS: Final = 2 * ROUNDS
 PAUSES: Final = ROUNDS
 DATABASE_OUTAGES_S: Final = (1.0, 0.0) * ROUNDS
 HANDOVERS: Final = 20 * ROUNDS
+HANDOVER_TARGETS: Final = ("replica-2", "replica-1", "green", "replica-1", "replica-3", "blue", "green")
+"""Within a colour and between colours, by holder and by colour; the third replica is green."""
 VALKEY_KILLS: Final = 2 * ROUNDS
+CUTS: Final = ROUNDS
 
 
 @contextlib.asynccontextmanager
@@ -67,6 +71,11 @@ async def judge_replicas(what: str, load: Load, replicas: Replicas, capsys: pyte
     return await judge(what, load, replicas.database_url, capsys, f"all engines agree at row {row}")
 
 
+def times(count: int) -> str:
+    """How often, in words."""
+    return "once" if count == 1 else f"{count} times"
+
+
 async def test_leading_engine_killed_again_and_again(replicas: Replicas, capsys: pytest.CaptureFixture[str]) -> None:
     async with trading_everywhere(replicas) as load:
         await load.more(STRETCH)
@@ -75,7 +84,7 @@ async def test_leading_engine_killed_again_and_again(replicas: Replicas, capsys:
             signal_engine(replicas.holding(lease), signal.SIGKILL)
             await replicas.led_after(lease.epoch)
             await load.more(STRETCH)
-    await judge_replicas(f"leading engine killed {ENGINE_KILLS} times", load, replicas, capsys)
+    await judge_replicas(f"leading engine killed {times(ENGINE_KILLS)}", load, replicas, capsys)
     assert load.failures == []
 
 
@@ -95,7 +104,7 @@ async def test_leading_replica_killed_with_all_its_processes(
             leader.start()
             await leader.ready()
             await load.more(STRETCH)
-    await judge_replicas(f"leading replica killed {REPLICA_KILLS} times", load, replicas, capsys)
+    await judge_replicas(f"leading replica killed {times(REPLICA_KILLS)}", load, replicas, capsys)
     assert not load.errors_elsewhere(killed)
 
 
@@ -115,7 +124,7 @@ async def test_a_leader_that_stood_still_has_no_say_any_more(
                 signal_engine(leader, signal.SIGCONT)
             # What it had taken before and now tries to write would show as a row of an earlier epoch.
             await load.more(2 * STRETCH)
-    await judge_replicas("leading engine stood still", load, replicas, capsys)
+    await judge_replicas(f"leading engine stood still {times(PAUSES)}", load, replicas, capsys)
     assert load.failures == []
 
 
@@ -130,7 +139,7 @@ async def test_database_stopped_and_started(
             await asyncio.to_thread(mortal_postgresql.start)
             await load.more(STRETCH)
     await replicas.all_ready()
-    await judge_replicas("PostgreSQL stopped", load, replicas, capsys)
+    await judge_replicas(f"PostgreSQL stopped {times(len(DATABASE_OUTAGES_S))}", load, replicas, capsys)
     assert load.failures == []
 
 
@@ -144,7 +153,7 @@ async def test_valkey_killed_and_started(
             await load.more(STRETCH)
             await asyncio.to_thread(mortal_valkey.start)
             await load.more(STRETCH)
-    await judge_replicas(f"Valkey killed {VALKEY_KILLS} times", load, replicas, capsys)
+    await judge_replicas(f"Valkey killed {times(VALKEY_KILLS)}", load, replicas, capsys)
     assert load.failures == []
 
 
@@ -157,7 +166,7 @@ async def test_replicas_ended_one_after_the_other(replicas: Replicas, capsys: py
             member.start()
             await member.ready()
             await load.more(STRETCH)
-    verdict = await judge_replicas("replicas ended by SIGTERM in turn", load, replicas, capsys)
+    verdict = await judge_replicas(f"each replica ended by SIGTERM {times(ROUNDS)}", load, replicas, capsys)
     assert load.failures == []
     assert verdict.untold == []
 
@@ -183,26 +192,17 @@ async def test_handed_over_between_colours_and_holders(
     pauses_ms = []
     async with trading_everywhere(replicas) as load:
         await load.more(STRETCH)
-        for number in range(HANDOVERS):
-            lease = await replicas.lease()
-            blue = [report.holder for report in await replicas.reports() if report.colour == "blue"]
-            # Blue to blue, to green, back to blue: every other time a colour is named, else a holder.
-            target = (
-                "green"
-                if number % 3 == 1
-                else "blue"
-                if number % 3 == 2
-                else next(holder for holder in blue if holder != lease.holder)
-            )
-            handover = await replicas.hand_over(target)
+        for target in itertools.islice(itertools.cycle(HANDOVER_TARGETS), HANDOVERS):
+            epoch = (await replicas.lease()).epoch
+            handover = await replicas.command_handover(target)
+            after = await replicas.lease()
+            assert after.epoch == epoch + 1
+            assert target in (after.colour, replicas.holding(after).name)
             assert handover.pause_ms is not None
             pauses_ms.append(handover.pause_ms)
-            after = await replicas.lease()
-            assert target in (after.holder, after.colour)
             await load.more(STRETCH)
-    await judge_replicas(
-        f"{HANDOVERS} planned handovers (pause at most {max(pauses_ms):.0f} ms)", load, replicas, capsys
-    )
+    what = f"{HANDOVERS} planned handovers (pause of the engines at most {max(pauses_ms):.0f} ms)"
+    await judge_replicas(what, load, replicas, capsys)
     assert load.failures == []
 
 
@@ -253,13 +253,15 @@ async def test_leading_replica_cut_off_from_the_database(
     far = replicas.members[0]
     async with trading_everywhere(replicas) as load:
         await load.more(STRETCH)
-        lease = await replicas.lease()
-        assert replicas.holding(lease) is far
-        host.database.cut()
-        assert replicas.holding(await replicas.led_after(lease.epoch)) is not far
-        await load.more(STRETCH)
-        host.database.heal()
-        await far.ready()
-        await load.more(STRETCH)
-    await judge_replicas("leading replica cut off from PostgreSQL", load, replicas, capsys)
+        for _ in range(CUTS):
+            await replicas.hand_over_to(far)
+            await load.more(STRETCH)
+            epoch = (await replicas.lease()).epoch
+            host.database.cut()
+            assert replicas.holding(await replicas.led_after(epoch)) is not far
+            await load.more(STRETCH)
+            host.database.heal()
+            await far.ready()
+            await load.more(STRETCH)
+    await judge_replicas(f"leading replica cut off from PostgreSQL {times(CUTS)}", load, replicas, capsys)
     assert not load.errors_elsewhere({far.address})

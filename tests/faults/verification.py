@@ -119,8 +119,8 @@ async def _ask_for_orders(
     async def ask(orders: Iterable[OrderRecord]) -> None:
         with closing(HttpConnection(*venue.addresses)) as connection:
             for order in orders:
-                answer = await connection.signed(
-                    "GET", "/api/v3/order", order.owner, symbol=order.symbol, origClientOrderId=order.client_order_id
+                answer = await connection.read(
+                    "/api/v3/order", order.owner, symbol=order.symbol, origClientOrderId=order.client_order_id
                 )
                 found = [answer.json] if answer.status == 200 else []
                 if answer.status != 200 and answer.json["code"] != UNKNOWN_ORDER:
@@ -145,9 +145,7 @@ async def _all_orders(venue: Venue) -> dict[str, list[dict[str, Any]]]:
 async def _orders_of(connection: HttpConnection, trader: Credentials, symbol: str) -> AsyncIterator[dict[str, Any]]:
     following = 1
     while True:
-        answer = await connection.signed(
-            "GET", "/api/v3/allOrders", trader, symbol=symbol, orderId=following, limit=PAGE_ORDERS
-        )
+        answer = await connection.read("/api/v3/allOrders", trader, symbol=symbol, orderId=following, limit=PAGE_ORDERS)
         assert answer.status == 200, answer.body
         page = answer.json
         for order in page:
