@@ -12,7 +12,7 @@ import msgspec
 from rtx.store.handovers import HandoverOrder, HandoverPendingError
 from rtx.store.lease import Acquired, Candidate, Lease, Release
 from rtx.store.protocols import LeaseBackend
-from rtx.store.replicas import ReplicaReport
+from rtx.store.replicas import DIVERGED, STOPPED, ReplicaReport
 
 DAY_S = 86_400.0
 
@@ -45,6 +45,9 @@ class FakeLease:
         self._successor_until_s = float("-inf")
         self._renewed_s = float("-inf")
         self._is_released = False
+        self._fallback_colour = ""
+        self.ended_holders: set[str] = set()
+        """Those whose last report says that they have stopped or diverged."""
 
     async def acquire(self, candidate: Candidate, ttl_s: float) -> Acquired | None:
         now_s = self.clock_s()
@@ -52,6 +55,8 @@ class FakeLease:
             return None
         epoch = self.epoch + 1
         away_s = now_s - self._renewed_s
+        if self._lease is not None and self._lease.colour != candidate.colour:
+            self._fallback_colour = self._lease.colour
         self._lease = Lease(
             epoch,
             candidate.holder,
@@ -74,6 +79,7 @@ class FakeLease:
             return False
         self._renewed_s = self.clock_s()
         self._expires_s = self._renewed_s + ttl_s
+        self._fallback_colour = ""
         return True
 
     async def release(self, epoch: int, release: Release | None = None) -> bool:
@@ -130,9 +136,11 @@ class FakeLease:
         lease = self._lease
         if lease is None:
             return True
-        if lease.successor and self._successor_until_s > now_s:
+        if lease.successor and self._successor_until_s > now_s and lease.successor not in self.ended_holders:
             return lease.successor == candidate.holder
-        return lease.colour == candidate.colour or any(_means(order, candidate) for order in self.pending_orders())
+        return candidate.colour in {lease.colour, self._fallback_colour} or any(
+            _means(order, candidate) for order in self.pending_orders()
+        )
 
     def _carry_out(self, handover_id: int | None, stopped_s: float | None) -> bool:
         for order in self.orders:
@@ -183,14 +191,19 @@ class FakeHandovers:
 
 
 class FakeReplicas:
-    """The reports of engines, aged by ``clock_s``."""
+    """The reports of engines, aged by ``clock_s``; ``lease`` is told who has ended."""
 
-    def __init__(self, clock_s: Callable[[], float]) -> None:
+    def __init__(self, clock_s: Callable[[], float], lease: FakeLease | None = None) -> None:
         self._clock_s = clock_s
+        self._lease = lease
         self._reports: dict[str, tuple[float, ReplicaReport]] = {}
 
     async def report(self, report: ReplicaReport) -> None:
         self._reports[report.holder] = (self._clock_s(), report)
+        if self._lease is not None:
+            self._lease.ended_holders.discard(report.holder)
+            if report.state in {STOPPED, DIVERGED}:
+                self._lease.ended_holders.add(report.holder)
 
     async def all(self) -> list[ReplicaReport]:
         now_s = self._clock_s()
@@ -205,10 +218,10 @@ class FakeReplicas:
         now_s = self._clock_s()
         self._reports = {holder: kept for holder, kept in self._reports.items() if now_s - kept[0] < DAY_S}
 
-    async def diverged_sequence(self, version: str) -> int:
+    async def suspect_sequence(self, version: str) -> int:
         return min(
             (
-                report.diverged_sequence
+                report.checkpoint_sequence + 1
                 for _, report in self._reports.values()
                 if report.version == version and report.diverged_sequence > 0
             ),

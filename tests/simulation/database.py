@@ -416,8 +416,8 @@ class SimulatedReplicas:
     async def forget_old(self) -> None:
         await self._session.ask(self._replicas.forget_old)
 
-    async def diverged_sequence(self, version: str) -> int:
-        return await self._session.ask(lambda: self._replicas.diverged_sequence(version))
+    async def suspect_sequence(self, version: str) -> int:
+        return await self._session.ask(lambda: self._replicas.suspect_sequence(version))
 
 
 class SimulatedWatch:

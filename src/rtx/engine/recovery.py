@@ -30,11 +30,15 @@ _log = structlog.get_logger(__name__)
 
 
 class ReplayDivergedError(Exception):
-    """This program computes something else from journal row ``sequence`` than the program that journaled it."""
+    """This program computes something else from journal row ``sequence`` than the program that journaled it.
+
+    ``agreed_sequence`` is where :func:`recover` began, if it was that.
+    """
 
     def __init__(self, sequence: int, problem: str) -> None:
         super().__init__(f"journal row {sequence}: {problem}")
         self.sequence = sequence
+        self.agreed_sequence = 0
 
 
 class Recovered(NamedTuple):
@@ -112,8 +116,12 @@ async def recover(
     book_positions = BookPositions(sequence)
     while True:
         entries = await store.read_after(sequence, READ_ROWS)
-        for entry in entries:
-            book_positions.follow(entry.sequence, replay_entry(exchange, entry))
+        try:
+            for entry in entries:
+                book_positions.follow(entry.sequence, replay_entry(exchange, entry))
+        except ReplayDivergedError as error:
+            error.agreed_sequence = snapshot_sequence
+            raise
         if entries:
             sequence, journal_hash = entries[-1].sequence, entries[-1].hash
             if progress is not None:

@@ -28,12 +28,17 @@ class Reporter:
         self._monotonic_s = monotonic_s
         self._started_s = monotonic_s()
 
-    async def recovering(self, stores: Stores, diverged_sequence: int) -> None:
+    async def recovering(self, stores: Stores, suspect_sequence: int) -> None:
         """It reads the journal.
 
-        Where its version diverged stays written down until that row was passed, however often it starts until then.
+        From where on its version is suspect stays written down until it read on to the end, however often it starts.
         """
-        await self._report(stores, RECOVERING, diverged_sequence=diverged_sequence)
+        await self._report(
+            stores,
+            RECOVERING,
+            checkpoint_sequence=max(0, suspect_sequence - 1),
+            diverged_sequence=suspect_sequence,
+        )
 
     async def following(self, stores: Stores, standby: Standby) -> None:
         """It is a standby; asking the connection that commits keeps that one alive too."""
@@ -66,7 +71,13 @@ class Reporter:
         _log.critical("engine diverged and will not lead", sequence=error.sequence, reason=error.reason)
         try:
             async with asyncio.timeout(TIMEOUT_S):
-                await self._report(stores, DIVERGED, diverged_sequence=error.sequence, reason=error.reason)
+                await self._report(
+                    stores,
+                    DIVERGED,
+                    checkpoint_sequence=error.agreed_sequence,
+                    diverged_sequence=error.sequence,
+                    reason=error.reason,
+                )
         except DATABASE_ERRORS as failure:
             _log.warning("the divergence could not be reported", error=f"{type(failure).__name__}: {failure}")
 

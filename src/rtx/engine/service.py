@@ -132,18 +132,19 @@ class EngineService:
     # -- standing by ----------------------------------------------------------------------------------------------
 
     async def _recover(self, stores: Stores) -> Standby:
-        """Load what is committed. Where this version once computed something else, it has to pass that row again."""
-        diverged_sequence = await stores.replicas.diverged_sequence(self._version)
-        await self._reporter.recovering(stores, diverged_sequence)
-        before_sequence = diverged_sequence or None
-        if before_sequence is not None:
-            _log.warning("this version diverged before: that row is replayed again", sequence=before_sequence)
+        """Load what is committed. Where this version once computed something else, it has to pass those rows again."""
+        suspect_sequence = await stores.replicas.suspect_sequence(self._version)
+        await self._reporter.recovering(stores, suspect_sequence)
+        if suspect_sequence:
+            _log.warning(
+                "this version diverged before: the rows from there on are done again", sequence=suspect_sequence
+            )
         answers = RememberedAnswers(REMEMBERED_COMMANDS + self._settings.engine_queue_commands_max)
         standby = await Standby.recover(
             stores.reads,
             self._surroundings.clock_us,
             answers,
-            before_sequence=before_sequence,
+            before_sequence=suspect_sequence or None,
             progress=self._progress(),
         )
         self._surroundings.snapshots.start_from(standby.recovered.snapshot_sequence)

@@ -6,6 +6,7 @@ command are compared, and at every checkpoint, whose event holds the leader's st
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -23,12 +24,16 @@ ROWS_PER_READ: Final = 500
 
 
 class DivergedError(Exception):
-    """The journal cannot be followed beyond ``sequence``: this engine must never lead."""
+    """The journal cannot be followed beyond ``sequence``: this engine must never lead.
 
-    def __init__(self, sequence: int, reason: str) -> None:
+    What differs may have come about in any row after ``agreed_sequence``, the newest at which the state was right.
+    """
+
+    def __init__(self, sequence: int, reason: str, agreed_sequence: int) -> None:
         super().__init__(reason)
         self.sequence = sequence
         self.reason = reason
+        self.agreed_sequence = agreed_sequence
 
 
 class Standby:
@@ -46,6 +51,7 @@ class Standby:
         self._reads = reads
         self._clock_us = clock_us
         self._answers = answers
+        self._moved_s = asyncio.get_running_loop().time()
         self.checkpoint_sequence = 0
         """The newest row at which the whole state was compared; 0: none yet."""
 
@@ -71,8 +77,10 @@ class Standby:
         """
         try:
             recovered = await recover(reads, progress, before_sequence=before_sequence)
-        except (ReplayDivergedError, JournalCorruptError) as error:
-            raise DivergedError(error.sequence, str(error)) from error
+        except ReplayDivergedError as error:
+            raise DivergedError(error.sequence, str(error), error.agreed_sequence) from error
+        except JournalCorruptError as error:
+            raise DivergedError(error.sequence, str(error), error.sequence - 1) from error
         return cls(recovered, reads, clock_us, answers)
 
     @property
@@ -83,6 +91,11 @@ class Standby:
     def sequence(self) -> int:
         """Position of the newest row that was done again."""
         return self._sequence
+
+    @property
+    def idle_s(self) -> float:
+        """How long ago the newest row was done again here, or this exchange was loaded."""
+        return asyncio.get_running_loop().time() - self._moved_s
 
     @property
     def answers(self) -> RememberedAnswers:
@@ -102,7 +115,8 @@ class Standby:
             entries = await self._reads.read_after(self._sequence, ROWS_PER_READ)
             self._replay(entries)
         except (ReplayDivergedError, JournalCorruptError) as error:
-            raise DivergedError(error.sequence, str(error)) from error
+            agreed_sequence = max(self._snapshot_sequence, self.checkpoint_sequence)
+            raise DivergedError(error.sequence, str(error), agreed_sequence) from error
         return len(entries) == ROWS_PER_READ
 
     async def catch_up(self) -> None:
@@ -130,6 +144,7 @@ class Standby:
                 self.checkpoint_sequence = entry.sequence
         last = entries[-1]
         self._sequence, self._hash = last.sequence, last.hash
+        self._moved_s = asyncio.get_running_loop().time()
         self._exchange.take_changed_balances()
         self._exchange.take_changed_levels()
         self.lag_ms = max(0.0, (self._clock_us() - first.time_us) / 1_000)

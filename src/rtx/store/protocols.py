@@ -87,8 +87,8 @@ class ReplicaBackend(Protocol):
     async def forget_old(self) -> None:
         """Remove the reports of engines that have been gone for a day."""
 
-    async def diverged_sequence(self, version: str) -> int:
-        """The lowest journal row at which an engine of this version computed something else; 0: none did."""
+    async def suspect_sequence(self, version: str) -> int:
+        """The lowest journal row from which on an engine of this version may have gone wrong; 0: none diverged."""
 
 
 class Watch(Protocol):

@@ -17,8 +17,9 @@ class ReplicaReport(msgspec.Struct, frozen=True):
     """One engine, as it sees itself.
 
     ``sequence`` is the journal row that it has; ``checkpoint_sequence`` the newest row at which its state hash was
-    compared with the leader's. ``lag_ms`` is how long after its commit the last row was there. ``diverged_sequence``
-    and ``reason`` say where a diverged one stopped; the former stays while it reads the journal up to there again.
+    compared with the leader's (of a diverged engine: the newest at which it was right). ``lag_ms`` is how long after
+    its commit the last row was there. ``diverged_sequence`` and ``reason`` say where a diverged one stopped; the former
+    is not 0 either while it reads the journal up to there again.
     ``rules`` are the matching rules in force (0: not known yet), ``rules_latest`` the newest that it could compute by.
     ``seen_s`` is the report's age in seconds, ``started_s`` that of the engine.
     """
@@ -88,9 +89,13 @@ class ReplicaStore:
             "DELETE FROM engine_replicas WHERE seen_at <= clock_timestamp() - $1::text::interval", _FORGOTTEN_AFTER
         )
 
-    async def diverged_sequence(self, version: str) -> int:
-        """The lowest journal row at which an engine of this version computed something else; 0: none did."""
+    async def suspect_sequence(self, version: str) -> int:
+        """The lowest journal row from which on an engine of this version may have gone wrong; 0: none diverged.
+
+        A wrong state may show at a later row than where it came about: all rows after the last comparison are suspect.
+        """
         sequence: int | None = await self._database.fetchval(
-            "SELECT min(diverged_sequence) FROM engine_replicas WHERE version = $1 AND diverged_sequence > 0", version
+            "SELECT min(checkpoint_sequence + 1) FROM engine_replicas WHERE version = $1 AND diverged_sequence > 0",
+            version,
         )
         return sequence or 0

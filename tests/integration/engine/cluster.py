@@ -114,8 +114,11 @@ class Cluster:
         self.engines: list[EngineProcess] = []
         self._directory = directory
 
-    def start_engine(self, holder: str = "engine", **variables: str) -> EngineProcess:
-        """Start one more engine; ``variables`` are settings without their ``RTX_``."""
+    def start_engine(self, holder: str = "engine", *, build: Path | None = None, **variables: str) -> EngineProcess:
+        """Start one more engine; ``variables`` are settings without their ``RTX_``.
+
+        ``build``: of another build of the program (see :mod:`tests.integration.engine.builds`).
+        """
         environment = {name: value for name, value in os.environ.items() if not name.startswith("RTX_")}
         environment |= {
             "DATABASE_URL": self.database_url,
@@ -124,6 +127,8 @@ class Cluster:
             "RTX_ENGINE_HOLDER": holder,
         }
         environment |= {f"RTX_{name}": value for name, value in variables.items()}
+        if build is not None:
+            environment["PYTHONPATH"] = str(build)
         engine = EngineProcess(environment, self._directory / f"engine-{len(self.engines)}.log")
         self.engines.append(engine)
         return engine

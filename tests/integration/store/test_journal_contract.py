@@ -30,7 +30,7 @@ from rtx.store.handovers import HandoverOrder, HandoverPendingError, HandoverSto
 from rtx.store.journal import JournalStore
 from rtx.store.lease import Acquired, Candidate, LeaseStore, Release
 from rtx.store.protocols import HandoverBackend, JournalBackend, LeaseBackend, ReplicaBackend, Watch
-from rtx.store.replicas import DIVERGED, FOLLOWING, RECOVERING, ReplicaReport, ReplicaStore
+from rtx.store.replicas import DIVERGED, FOLLOWING, RECOVERING, STOPPED, ReplicaReport, ReplicaStore
 
 TTL_S = 60.0
 
@@ -136,7 +136,7 @@ def fake_backend() -> Backend:
         journal,
         lease,
         FakeHandovers(lease),
-        FakeReplicas(lambda: now_s[0]),
+        FakeReplicas(lambda: now_s[0], lease),
         FakeWatch(lease),
         forget_row,
         forge_row,
@@ -392,10 +392,35 @@ async def test_another_colour_takes_it_only_when_told_to(backend: Backend) -> No
     assert await backend.handovers.pending() == HandoverOrder(handover_id, "green")
     assert await take_lease(backend.lease, "two", colour="green", ttl_s=TTL_S) == 2
     # Now green is the active colour, and the order is carried out.
+    assert await backend.lease.renew(2, TTL_S)
     assert await backend.handovers.pending() is None
     await backend.let_expire()
     assert await take_lease(backend.lease, "one", ttl_s=TTL_S) is None
     assert await take_lease(backend.lease, "three", colour="green", ttl_s=TTL_S) == 3
+
+
+async def test_a_colour_that_could_not_lead_gives_way_to_the_one_before(backend: Backend) -> None:
+    assert await take_lease(backend.lease, "one", ttl_s=TTL_S) == 1
+    assert await backend.lease.renew(1, TTL_S)
+    assert await backend.lease.release(1, Release("two", TTL_S / 2))
+    assert await take_lease(backend.lease, "two", colour="green", ttl_s=TTL_S) == 2
+    assert await backend.lease.surrender("two")
+    assert await take_lease(backend.lease, "three", colour="red", ttl_s=TTL_S) is None
+    assert await take_lease(backend.lease, "one", ttl_s=TTL_S) == 3
+    # Back and forth: neither has kept the lease yet.
+    assert await backend.lease.release(3)
+    assert await take_lease(backend.lease, "two", colour="green", ttl_s=TTL_S) == 4
+    assert await backend.lease.renew(4, TTL_S)
+    assert await backend.lease.release(4)
+    assert await take_lease(backend.lease, "one", ttl_s=TTL_S) is None
+
+
+@pytest.mark.parametrize("state", [STOPPED, DIVERGED])
+async def test_a_successor_that_has_ended_is_not_waited_for(backend: Backend, state: str) -> None:
+    assert await take_lease(backend.lease, "one", ttl_s=TTL_S) == 1
+    assert await backend.lease.release(1, Release("three", TTL_S / 2))
+    await backend.replicas.report(ReplicaReport("three", "", "blue", "1", 1, state, 0, 9, 0, 0, 0.0))
+    assert await take_lease(backend.lease, "two", ttl_s=TTL_S) == 2
 
 
 async def test_an_order_may_mean_one_engine(backend: Backend) -> None:
@@ -460,20 +485,21 @@ async def test_engines_report_themselves(backend: Backend) -> None:
     assert len(await backend.replicas.all()) == 2
 
 
-async def test_where_a_version_diverged_is_kept(backend: Backend) -> None:
-    assert await backend.replicas.diverged_sequence("1.0") == 0
-    for holder, sequence in (("one", 120), ("two", 100), ("three", 110)):
+async def test_from_where_on_a_version_is_suspect_is_kept(backend: Backend) -> None:
+    assert await backend.replicas.suspect_sequence("1.0") == 0
+    for holder, agreed, diverged in (("one", 90, 95), ("two", 80, 100), ("three", 85, 110)):
         await backend.replicas.report(
-            ReplicaReport(holder, "", "blue", "1.0", 1, DIVERGED, 7, 99, 90, 0, 0.0, sequence, "other events")
+            ReplicaReport(holder, "", "blue", "1.0", 1, DIVERGED, 7, 99, agreed, 0, 0.0, diverged, "other events")
         )
-    assert await backend.replicas.diverged_sequence("1.0") == 100
-    assert await backend.replicas.diverged_sequence("1.1") == 0
-    # It is not over when the engine starts again, but when it is past that row.
-    again = ReplicaReport("two", "", "blue", "1.0", 1, RECOVERING, 0, 0, 0, 0, 0.0, diverged_sequence=100)
+    # Between the last comparison and where it shows, every row may be the one.
+    assert await backend.replicas.suspect_sequence("1.0") == 81
+    assert await backend.replicas.suspect_sequence("1.1") == 0
+    # It is not over when the engine starts again, but when it follows.
+    again = ReplicaReport("two", "", "blue", "1.0", 1, RECOVERING, 0, 0, 80, 0, 0.0, diverged_sequence=81)
     await backend.replicas.report(again)
-    assert await backend.replicas.diverged_sequence("1.0") == 100
+    assert await backend.replicas.suspect_sequence("1.0") == 81
     await backend.replicas.report(msgspec.structs.replace(again, state=FOLLOWING, diverged_sequence=0))
-    assert await backend.replicas.diverged_sequence("1.0") == 110
+    assert await backend.replicas.suspect_sequence("1.0") == 86
 
 
 @pytest.mark.parametrize("change", ["release", "surrender", "acquire", "request"])
