@@ -114,11 +114,15 @@ class Cluster:
         self.engines: list[EngineProcess] = []
         self._directory = directory
 
-    def start_engine(self, holder: str = "engine", *, build: Path | None = None, **variables: str) -> EngineProcess:
-        """Start one more engine; ``variables`` are settings without their ``RTX_``.
+    def start_engine(self, holder: str = "engine", **variables: str) -> EngineProcess:
+        """Start one more engine; ``variables`` are settings without their ``RTX_``."""
+        return self._start(holder, variables, {})
 
-        ``build``: of another build of the program (see :mod:`tests.integration.engine.builds`).
-        """
+    def start_build(self, build: Path, holder: str, /, **variables: str) -> EngineProcess:
+        """Start an engine of another build of the program (see :mod:`tests.integration.engine.builds`)."""
+        return self._start(holder, variables, {"PYTHONPATH": str(build)})
+
+    def _start(self, holder: str, variables: dict[str, str], more: dict[str, str]) -> EngineProcess:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("RTX_")}
         environment |= {
             "DATABASE_URL": self.database_url,
@@ -126,9 +130,7 @@ class Cluster:
             "JWT_SECRET": JWT_SECRET,
             "RTX_ENGINE_HOLDER": holder,
         }
-        environment |= {f"RTX_{name}": value for name, value in variables.items()}
-        if build is not None:
-            environment["PYTHONPATH"] = str(build)
+        environment |= {f"RTX_{name}": value for name, value in variables.items()} | more
         engine = EngineProcess(environment, self._directory / f"engine-{len(self.engines)}.log")
         self.engines.append(engine)
         return engine

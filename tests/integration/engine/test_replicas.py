@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import signal
 from collections.abc import AsyncIterator
@@ -11,7 +10,16 @@ from typing import Final
 
 import pytest
 from tests.integration.engine.builds import build
-from tests.integration.engine.cluster import ACCOUNTS, BASE, TIMEOUT_S, Cluster, Load, eventually, open_market
+from tests.integration.engine.cluster import (
+    ACCOUNTS,
+    BASE,
+    TIMEOUT_S,
+    Cluster,
+    EngineProcess,
+    Load,
+    eventually,
+    open_market,
+)
 
 from rtx.core.commands import Checkpoint, Deposit
 from rtx.engine.recovery import recover
@@ -28,16 +36,25 @@ SHORT_LEASE: Final = {"LEASE_TTL_S": "1.0", "LEASE_RENEWAL_S": "0.3"}
 MANY_CHECKPOINTS: Final = {"CHECKPOINT_COMMANDS": "100"}
 
 MARKED: Final = "marked for the faulty build"
-ON_MARKED_DEPOSIT: Final = f'if type(command) is Deposit and command.reference == "{MARKED}":'
-FORGETS_NOTHING_BUT_DIFFERS: Final = {
+_DEPOSIT: Final = "    def _deposit(self, command: Deposit) -> list[AnyEvent]:\n"
+DIFFERS_SILENTLY: Final = {
     "core/exchange.py": (
-        "    def _deposit(self, command: Deposit) -> list[AnyEvent]:\n",
-        "    def _deposit(self, command: Deposit) -> list[AnyEvent]:\n"
-        f'        if command.reference == "{MARKED}":\n'
-        '            self.deadlines[(command.account_id, "a fault")] = 1\n',
+        _DEPOSIT,
+        (
+            f'{_DEPOSIT}        if command.reference == "{MARKED}":\n'
+            '            self.deadlines[(command.account_id, "a fault")] = 1\n'
+        ),
     )
 }
 """A build whose state differs after a marked deposit, although the deposit's events are the same."""
+
+DIFFERS: Final = {
+    "core/exchange.py": (
+        _DEPOSIT,
+        f'{_DEPOSIT}        if command.reference == "{MARKED}":\n            return []\n',
+    )
+}
+"""A build that computes other events from a marked deposit."""
 
 
 async def reports(cluster: Cluster) -> dict[str, ReplicaReport]:
@@ -90,13 +107,40 @@ async def deposit(client: EngineClient, reference: str) -> int:
     return (await client.submit(command, request_id=reference, timeout_s=TIMEOUT_S)).sequence
 
 
+async def test_standbys_follow_and_compare_their_states(cluster: Cluster) -> None:
+    cluster.start_engine("leader", **LONG_LEASE, **MANY_CHECKPOINTS)
+    await cluster.until_led("leader")
+    cluster.start_engine("blue")
+    cluster.start_engine("green", COLOUR="green")
+    async with cluster.client() as client:
+        await open_market(client)
+        load = Load(client, commands=1_000)
+        async with load.running():
+            await until_state(cluster, "blue", FOLLOWING)
+            await until_state(cluster, "green", FOLLOWING)
+
+        async def have_compared() -> bool:
+            row = await cluster.pool.fetchval("SELECT max(sequence) FROM journal WHERE request_id = 'engine'")
+            known = await reports(cluster)
+            return row is not None and all(
+                known[holder].checkpoint_sequence == row for holder in ("leader", "blue", "green")
+            )
+
+        await eventually(have_compared)
+        known = await reports(cluster)
+        assert known["leader"].state == LEADING
+        for holder, colour in (("blue", "blue"), ("green", "green")):
+            report = known[holder]
+            assert (report.colour, report.state, report.rules, report.lag_rows) == (colour, FOLLOWING, 1, 0)
+
+
 async def test_a_state_that_differs_without_a_sign_is_found_at_the_checkpoint_and_not_forgotten(
     cluster: Cluster, tmp_path: Path
 ) -> None:
-    faulty = build(tmp_path / "faulty", "0.0.9", FORGETS_NOTHING_BUT_DIFFERS)
+    faulty = build(tmp_path / "faulty", "0.0.9", DIFFERS_SILENTLY)
     cluster.start_engine("leader", **LONG_LEASE)
     await cluster.until_led("leader")
-    standby = cluster.start_engine("faulty", build=faulty)
+    standby = cluster.start_build(faulty, "faulty")
     async with cluster.client() as client:
         await open_market(client)
         await until_state(cluster, "faulty", FOLLOWING)
@@ -112,7 +156,7 @@ async def test_a_state_that_differs_without_a_sign_is_found_at_the_checkpoint_an
         assert report.reason == f"journal row {row}: at this checkpoint the state is another one than the leader's"
         assert await keep_snapshot(cluster) >= row
         for _ in range(2):
-            again = cluster.start_engine("faulty", build=faulty)
+            again = cluster.start_build(faulty, "faulty")
             assert await again.exit_code() == EXIT_JOURNAL
             assert (await reports(cluster))["faulty"].diverged_sequence == row
             assert "engine leads" not in again.log
@@ -121,3 +165,203 @@ async def test_a_state_that_differs_without_a_sign_is_found_at_the_checkpoint_an
         assert "faulty is diverged (journal row" in refused.reason
         assert await deposit(client, "the leader goes on")
     assert (await cluster.lease()).epoch == 1
+
+
+async def test_a_standby_that_computes_other_events_says_where_and_never_leads(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    faulty = build(tmp_path / "faulty", "0.0.9", DIFFERS)
+    leader = cluster.start_engine("leader", **SHORT_LEASE)
+    await cluster.until_led("leader")
+    standby = cluster.start_build(faulty, "faulty", **SHORT_LEASE)
+    async with cluster.client() as client:
+        await open_market(client)
+        await until_state(cluster, "faulty", FOLLOWING)
+        row = await deposit(client, MARKED)
+        assert await standby.exit_code() == EXIT_JOURNAL
+        report = (await reports(cluster))["faulty"]
+        assert (report.state, report.diverged_sequence) == (DIVERGED, row)
+        assert "this program computes other events than the journal holds" in report.reason
+        assert await keep_snapshot(cluster) >= row
+        leader.kill()
+        # Alone with a lease that runs out, it still does not lead; the build that wrote the journal does.
+        again = cluster.start_build(faulty, "faulty", **SHORT_LEASE)
+        assert await again.exit_code() == EXIT_JOURNAL
+        assert (await cluster.lease()).epoch == 1
+        cluster.start_engine("faulty", **SHORT_LEASE)
+        await cluster.until_led("faulty")
+        assert (await until_state(cluster, "faulty", LEADING)).diverged_sequence == 0
+
+
+@pytest.mark.kill
+async def test_the_book_is_handed_over_under_load_by_colour_and_by_holder(cluster: Cluster) -> None:
+    cluster.start_engine("blue-1", **LONG_LEASE)
+    await cluster.until_led("blue-1")
+    cluster.start_engine("green-1", COLOUR="green", **LONG_LEASE)
+    cluster.start_engine("green-2", COLOUR="green", **LONG_LEASE)
+    async with cluster.client() as client:
+        await open_market(client)
+        for holder in ("green-1", "green-2"):
+            await until_state(cluster, holder, FOLLOWING)
+        load = Load(client, commands=6_000)
+        async with load.running():
+            for number, target in enumerate(("green", "blue", "green-2", "green-1", "blue-1", "green"), start=2):
+                await load.answered(200)
+                handover = await hand_over(cluster, target)
+                assert handover.state == "taken", handover.reason
+                lease = await cluster.lease()
+                assert (lease.epoch, lease.holder) == (number, handover.to_holder)
+                assert target in (lease.holder, lease.colour)
+                assert handover.pause_ms is not None
+        await cluster.check(client, load)
+        epochs = await cluster.pool.fetch("SELECT DISTINCT epoch FROM journal ORDER BY epoch")
+        assert [row["epoch"] for row in epochs] == [1, 2, 3, 4, 5, 6, 7]
+
+
+@pytest.mark.kill
+async def test_another_takes_over_when_the_successor_does_not(cluster: Cluster) -> None:
+    cluster.start_engine("blue-1", **SHORT_LEASE)
+    await cluster.until_led("blue-1")
+    cluster.start_engine("blue-2", **SHORT_LEASE)
+    green = cluster.start_engine("green-1", COLOUR="green", **SHORT_LEASE)
+    async with cluster.client() as client:
+        await open_market(client)
+        await until_state(cluster, "blue-2", FOLLOWING)
+        await until_state(cluster, "green-1", FOLLOWING)
+        load = Load(client, commands=1_500)
+        async with load.running():
+            await load.answered(300)
+            async with hanging_after_its_proof(cluster, green):
+                handover = await hand_over(cluster, "green")
+                await load.answered(100)
+            assert handover.state == "taken"
+            assert (handover.from_holder, handover.to_epoch) == ("blue-1", 2)
+            assert handover.to_holder in ("blue-1", "blue-2")
+        await cluster.check(client, load)
+        # It follows again, and is good for the next order.
+        await until_state(cluster, "green-1", FOLLOWING)
+        assert (await hand_over(cluster, "green")).to_holder == "green-1"
+
+
+@contextlib.asynccontextmanager
+async def hanging_after_its_proof(cluster: Cluster, engine: EngineProcess) -> AsyncIterator[None]:
+    """Have green-1's engine hang during the block, between its proof that its state is right and its taking over.
+
+    The proof is made up, so that it hangs at that very moment.
+    """
+    engine.signal(signal.SIGSTOP)
+    await cluster.pool.execute(
+        "UPDATE engine_replicas SET checkpoint_sequence = 1000000, seen_at = now() WHERE holder = 'green-1'"
+    )
+    try:
+        yield
+    finally:
+        engine.signal(signal.SIGCONT)
+
+
+async def test_an_order_that_cannot_be_carried_out_leaves_the_leader_leading(cluster: Cluster, tmp_path: Path) -> None:
+    cluster.start_engine("blue-1", **LONG_LEASE)
+    await cluster.until_led("blue-1")
+    stopped = cluster.start_engine("green-1", COLOUR="green", **LONG_LEASE)
+    faulty = cluster.start_build(build(tmp_path / "faulty", "0.0.9", DIFFERS), "green-2", COLOUR="green")
+    async with cluster.client() as client:
+        await open_market(client)
+        for holder in ("green-1", "green-2"):
+            await until_state(cluster, holder, FOLLOWING)
+        row = await deposit(client, MARKED)
+        assert await faulty.exit_code() == EXIT_JOURNAL
+        assert await stopped.terminate() == 0
+        await until_state(cluster, "green-1", STOPPED)
+        for target, reason in (
+            ("nobody", "there is no engine nobody"),
+            ("blue", "blue leads already (by blue-1); name a holder to move within a colour"),
+            ("blue-1", "blue-1 leads already"),
+            ("green-1", "no engine of green-1 can take over: green-1 is stopped"),
+            ("green-2", f"no engine of green-2 can take over: green-2 is diverged (journal row {row}: "),
+            ("green", "no engine of green can take over: green-1 is stopped; green-2 is diverged"),
+        ):
+            refused = await hand_over(cluster, target)
+            assert refused.state == "refused"
+            assert refused.reason.startswith(reason)
+        await deposit(client, "the leader goes on")
+    assert (await cluster.lease()).epoch == 1
+
+
+@pytest.mark.kill
+async def test_a_leader_that_is_told_to_go_is_followed_at_once_by_its_own_colour(cluster: Cluster) -> None:
+    leader = cluster.start_engine("blue-1", **LONG_LEASE)
+    await cluster.until_led("blue-1")
+    cluster.start_engine("blue-2", **LONG_LEASE)
+    cluster.start_engine("green-1", COLOUR="green", **LONG_LEASE)
+    async with cluster.client() as client:
+        await open_market(client)
+        for holder in ("blue-2", "green-1"):
+            await until_state(cluster, holder, FOLLOWING)
+        load = Load(client, commands=1_000)
+        async with load.running():
+            await load.answered(300)
+            assert await leader.terminate() == 0
+            assert (await cluster.until_led("blue-2")).epoch == 2
+        await cluster.check(client, load)
+        last = await HandoverStore(cluster.pool).last_taken()
+        assert last is not None
+        assert (last.from_holder, last.to_holder, last.to_epoch) == ("blue-1", "blue-2", 2)
+
+
+async def test_another_colour_does_not_take_over_until_it_is_told_to(cluster: Cluster) -> None:
+    leader = cluster.start_engine("blue-1", **LONG_LEASE)
+    await cluster.until_led("blue-1")
+    cluster.start_engine("green-1", COLOUR="green", **LONG_LEASE)
+    async with cluster.client() as client:
+        await open_market(client)
+        await until_state(cluster, "green-1", FOLLOWING)
+        assert await leader.terminate() == 0
+        # It looks at the lease ten times between two of its reports.
+        started = (await reports(cluster))["green-1"].started_s
+
+        async def has_reported_twice() -> bool:
+            return (await reports(cluster))["green-1"].started_s > started + 2
+
+        await eventually(has_reported_twice)
+        lease = await cluster.lease()
+        assert (lease.epoch, lease.holder) == (1, "blue-1")
+        assert lease.expires_in_s <= 0
+        assert (await hand_over(cluster, "green")).to_holder == "green-1"
+        await deposit(client, "green leads")
+    assert (await cluster.lease()).colour == "green"
+
+
+@pytest.mark.kill
+async def test_a_killed_leader_is_followed_by_its_own_colour_once_the_lease_is_over(cluster: Cluster) -> None:
+    leader = cluster.start_engine("blue-1", **SHORT_LEASE)
+    await cluster.until_led("blue-1")
+    cluster.start_engine("blue-2", **SHORT_LEASE)
+    cluster.start_engine("green-1", COLOUR="green", **SHORT_LEASE)
+    async with cluster.client() as client:
+        await open_market(client)
+        for holder in ("blue-2", "green-1"):
+            await until_state(cluster, holder, FOLLOWING)
+        load = Load(client, commands=1_000)
+        async with load.running():
+            await load.answered(300)
+            leader.kill()
+            assert (await cluster.until_led("blue-2")).epoch == 2
+        await cluster.check(client, load)
+
+
+@pytest.mark.kill
+async def test_an_engine_that_starts_again_where_the_leader_died_gives_way_to_a_standby(cluster: Cluster) -> None:
+    leader = cluster.start_engine("blue-1", **LONG_LEASE)
+    await cluster.until_led("blue-1")
+    cluster.start_engine("blue-2", **LONG_LEASE)
+    async with cluster.client() as client:
+        await open_market(client)
+        await until_state(cluster, "blue-2", FOLLOWING)
+        load = Load(client, commands=1_000)
+        async with load.running():
+            await load.answered(300)
+            leader.kill()
+            cluster.start_engine("blue-1", **LONG_LEASE)
+            assert (await cluster.until_led("blue-2")).epoch == 2
+        await until_state(cluster, "blue-1", FOLLOWING)
+        await cluster.check(client, load)
