@@ -12,8 +12,11 @@ from rtx.store.connection import Database
 from rtx.store.engine_watch import CHANNEL
 
 MAY_TAKE: Final = """
-    CASE WHEN successor <> '' AND successor_until > clock_timestamp() THEN successor = $1
-        ELSE colour IN ('', $3) OR EXISTS (
+    CASE WHEN successor <> '' AND successor_until > clock_timestamp() AND NOT EXISTS (
+            SELECT FROM engine_replicas
+            WHERE engine_replicas.holder = successor AND state IN ('diverged', 'stopped')
+        ) THEN successor = $1
+        ELSE colour IN ('', $3) OR fallback_colour = $3 OR EXISTS (
             SELECT FROM engine_handovers
             WHERE state = 'requested' AND engine_handovers.expires_at > clock_timestamp() AND target IN ($1, $3)
         ) END

@@ -69,8 +69,9 @@ class LeaseStore:
     async def acquire(self, candidate: Candidate, ttl_s: float) -> Acquired | None:
         """Take a lease that ran out, and return the new epoch; None: another holds it, or is to take it.
 
-        Only the successor that the last leader named may take it while its time lasts; then engines of the active
-        colour (that of the last leader), and those that an order to hand over means.
+        Only the successor that the last leader named may take it while its time lasts, unless it has ended; then
+        engines of the active colour (that of the last leader), and those that an order to hand over means. When the
+        active colour has just changed and its first leader did not live to renew, those of the colour before may too.
 
         Waits for a commit under the old epoch that is on its way: once this returned, no such commit is written.
         """
@@ -79,6 +80,7 @@ class LeaseStore:
             WITH taken AS (
                 UPDATE engine_lease SET epoch = epoch + 1, holder = $1, address = $2, colour = $3, version = $4,
                     expires_at = clock_timestamp() + $5, acquired_at = clock_timestamp(), released = false,
+                    fallback_colour = CASE colour WHEN $3 THEN fallback_colour ELSE colour END,
                     successor = '', previous_renewed_at = renewed_at, renewed_at = clock_timestamp()
                 WHERE expires_at <= clock_timestamp() AND {MAY_TAKE}
                 RETURNING epoch, acquired_at, previous_renewed_at
@@ -106,8 +108,8 @@ class LeaseStore:
         A lease that ran out but that nobody took yet is renewed: the epoch alone decides who may write.
         """
         status = await self._database.execute(
-            "UPDATE engine_lease SET expires_at = clock_timestamp() + $2, renewed_at = clock_timestamp()"
-            " WHERE epoch = $1 AND NOT released",
+            "UPDATE engine_lease SET expires_at = clock_timestamp() + $2, renewed_at = clock_timestamp(),"
+            " fallback_colour = '' WHERE epoch = $1 AND NOT released",
             epoch,
             timedelta(seconds=ttl_s),
         )

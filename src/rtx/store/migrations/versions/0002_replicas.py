@@ -15,10 +15,12 @@ depends_on = None
 UP = """
 SET LOCAL lock_timeout = '5s';
 
--- released: the leader let go, so that a renewal of its that comes late changes nothing. renewed_at: until when the
+-- released: the leader let go, so that a renewal of its that comes late changes nothing. fallback_colour: the colour
+-- that led before, until the first leader of another one has kept its lease for a while. renewed_at: until when the
 -- leader was alive for certain. previous_renewed_at: the same of the leader before.
 ALTER TABLE engine_lease
     ADD COLUMN released boolean NOT NULL DEFAULT false,
+    ADD COLUMN fallback_colour text NOT NULL DEFAULT '',
     ADD COLUMN successor text NOT NULL DEFAULT '',
     ADD COLUMN successor_until timestamptz NOT NULL DEFAULT '-infinity',
     ADD COLUMN renewed_at timestamptz NOT NULL DEFAULT '-infinity',
@@ -66,8 +68,8 @@ CREATE UNIQUE INDEX engine_handovers_one_requested ON engine_handovers ((true)) 
 DOWN = """
 SET LOCAL lock_timeout = '5s';
 DROP TABLE engine_handovers, engine_replicas;
-ALTER TABLE engine_lease DROP COLUMN released, DROP COLUMN successor, DROP COLUMN successor_until,
-    DROP COLUMN renewed_at, DROP COLUMN previous_renewed_at;
+ALTER TABLE engine_lease DROP COLUMN released, DROP COLUMN fallback_colour, DROP COLUMN successor,
+    DROP COLUMN successor_until, DROP COLUMN renewed_at, DROP COLUMN previous_renewed_at;
 """
 
 
