@@ -7,14 +7,13 @@ the rest is sent back for the next leader, and the book goes on from the very ro
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import Final
 
 import msgspec
 
 from rtx.cancellation import end_tasks
-from rtx.core.commands import ExtendDeadlines
 from rtx.engine.checkpoints import CheckpointSchedule
+from rtx.engine.deadlines import DeadlineWatch, served_until_us
 from rtx.engine.halting import HALTING_ERRORS
 from rtx.engine.metrics import EngineMetrics
 from rtx.engine.own_commands import OwnCommandFailedError, OwnCommands
@@ -78,9 +77,18 @@ class Leader:
         self._stores = stores
         self._standby = standby
         self._term = term
-        self._acquired = acquired
         self._succession: _Succession | None = None
         self._serving_ms = serving_ms
+        self._deadlines = DeadlineWatch(
+            standby.exchange,
+            surroundings.clock_us,
+            surroundings.monotonic_s,
+            served_until_us(
+                standby.exchange.time_us,
+                idle_s=standby.idle_s,
+                away_s=acquired.away_us / 1_000_000 + serving_ms / 1_000,
+            ),
+        )
         self.sequencer = Sequencer(
             standby.recovered,
             term.epoch,
@@ -95,6 +103,7 @@ class Leader:
             queue_commands_max=settings.engine_queue_commands_max,
             batch_commands_max=settings.engine_batch_commands_max,
             answers=standby.answers,
+            on_switch=self._deadlines.note,
         )
         self._own_commands = OwnCommands(self.sequencer)
         self._checkpoints = CheckpointSchedule(
@@ -120,7 +129,7 @@ class Leader:
         tasks = [
             asyncio.create_task(self._take_orders(), name="handover-orders"),
             asyncio.create_task(self._report(reporter), name="leader-reports"),
-            asyncio.create_task(self._extend_deadlines(), name="extend-deadlines"),
+            asyncio.create_task(self._watch_deadlines(), name="deadlines"),
         ]
         try:
             while not await self._term.wait_for_end(WATCH_INTERVAL_S):
@@ -204,11 +213,12 @@ class Leader:
                 _log.warning("no report could be written", error=f"{type(error).__name__}: {error}")
             await asyncio.sleep(WATCH_INTERVAL_S)
 
-    async def _extend_deadlines(self) -> None:
-        """Time that passed while nobody led does not count for dead-man's switches."""
-        if self._acquired.away_us and self._standby.exchange.deadlines:
-            with contextlib.suppress(OwnCommandFailedError):
-                await self._own_commands.submit(ExtendDeadlines(self._acquired.away_us))
+    async def _watch_deadlines(self) -> None:
+        """Have dead-man's switches go off; a leader that cannot must not lead."""
+        try:
+            await self._deadlines.run(self.sequencer, self._own_commands)
+        except Exception as error:  # noqa: BLE001 - whatever it is, another term begins with what is committed
+            self._term.end(error)
 
     async def _take_orders(self) -> None:
         """Carry out orders to hand over."""

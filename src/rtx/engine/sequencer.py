@@ -17,7 +17,7 @@ import structlog
 
 from rtx.core import snapshot
 from rtx.core.commands import decode_command
-from rtx.core.events import AnyEvent, OrderState, Rejected, Trade, encode_events
+from rtx.core.events import AnyEvent, CancelAllAfterSet, OrderState, Rejected, Trade, encode_events
 from rtx.core.exchange import Exchange
 from rtx.core.ledger import postings, trade_postings
 from rtx.core.rejections import Reason, RejectedError
@@ -95,7 +95,8 @@ class Sequencer:
 
     Commits go through ``store``, which has one connection; ``lookups`` reads the journal beside them. ``may_lead`` says
     whether the lease still holds by this process's own clock: without it nothing is taken and nothing is committed.
-    ``answers`` are those of the newest commands before, where they are at hand.
+    ``answers`` are those of the newest commands before, where they are at hand. ``on_switch`` is told of every
+    dead-man's switch in the moment in which it changes.
     ``on_failure`` is called, once, when a commit failed or the memory is not to be trusted: this object is then spent,
     and another is to be made from what is committed.
     """
@@ -116,6 +117,7 @@ class Sequencer:
         queue_commands_max: int,
         batch_commands_max: int,
         answers: RememberedAnswers | None = None,
+        on_switch: Callable[[CancelAllAfterSet], None] | None = None,
     ) -> None:
         self._exchange: Exchange = recovered.exchange
         self._sequence = recovered.sequence
@@ -139,6 +141,8 @@ class Sequencer:
         self._is_open = True
         self._failure: Exception | None = None
         self._answers = RememberedAnswers() if answers is None else answers
+        self._on_switch = on_switch
+        self._commit_began_s: float | None = None
         self._book_positions = recovered.book_positions
         self._lookups_under_way: set[Lookup] = set()
         self._idle = asyncio.Event()
@@ -157,6 +161,11 @@ class Sequencer:
     @property
     def exchange(self) -> Exchange:
         return self._exchange
+
+    @property
+    def commit_began_s(self) -> float | None:
+        """When the commit began that is on its way, by the monotonic clock; None: there is none."""
+        return self._commit_began_s
 
     @property
     def book_positions(self) -> BookPositions:
@@ -335,7 +344,8 @@ class Sequencer:
             self._batch.answer(connection, answer.response(request.number, request.request_hash))
             return
         exchange = self._exchange
-        time_us = max(self._clock_us(), exchange.time_us)
+        # Never the same time twice, also when the clock was set back: what is named by its time stays unmistakable.
+        time_us = max(self._clock_us(), exchange.time_us + 1)
         status = APPLIED
         try:
             events = exchange.apply(decode_command(request.payload), time_us)
@@ -404,6 +414,8 @@ class Sequencer:
             elif type(event) is OrderState:
                 continue
             else:
+                if type(event) is CancelAllAfterSet and self._on_switch is not None:
+                    self._on_switch(event)
                 lines = postings(event, markets)
             for account_id, asset_id, amount in lines:
                 rows.append((sequence, line, account_id, asset_id, amount))
@@ -458,7 +470,7 @@ class Sequencer:
         self._commit_task = asyncio.get_running_loop().create_task(self._commit(batch))
 
     async def _commit(self, batch: OpenBatch) -> None:
-        started_s = self._monotonic_s()
+        started_s = self._commit_began_s = self._monotonic_s()
         try:
             if batch.entries:
                 await self._store.commit(batch.to_store(self._epoch))
@@ -469,6 +481,7 @@ class Sequencer:
             return
         self._committing = None
         self._commit_task = None
+        self._commit_began_s = None
         batch.send_answers()
         self._take_queue()
         if self._batch.answers:

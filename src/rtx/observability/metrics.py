@@ -60,6 +60,9 @@ STANDBY_LAG_ROWS: Final = Gauge(
 ENGINE_DIVERGED: Final = Gauge(
     "rtx_engine_diverged", "1 where the engine computed something else than the journal holds.", multiprocess_mode="max"
 )
+SWITCHES_EXPIRED: Final = Counter(
+    "rtx_dead_mans_switches_expired_total", "Dead-man's switches that went off and cancelled an account's orders."
+)
 HANDOVERS: Final = Counter("rtx_handovers_total", "Times this engine handed the book over, or refused to.", ["outcome"])
 ENGINE_RELOADS: Final = Counter(
     "rtx_engine_reloads_total", "Times the engine threw its memory away and read the journal again."
