@@ -67,27 +67,27 @@ async def verify(venue: Venue, load: Load, database_url: str) -> Verdict:
     verdict = Verdict()
     pool = await create_pool(database_url, application_name="rtx-test", maximum_size=2)
     try:
-        engine_hash = await _reconcile(venue, verdict)
+        await _reconcile(venue, verdict)
         await _check_orders(venue, load, verdict)
         await _check_fills(pool, load, verdict)
         await _check_journal(pool, load, verdict)
         await _check_books(venue, pool, verdict)
-        await _check_whole_database(database_url, engine_hash, verdict)
+        await _check_whole_database(venue, database_url, verdict)
     finally:
         await pool.close()
     return verdict
 
 
-async def _reconcile(venue: Venue, verdict: Verdict) -> str:
-    """Have the backend check its tables; gives the hash of the state that the engine has in memory."""
+async def _reconcile(venue: Venue, verdict: Verdict) -> tuple[int, str]:
+    """Have the backend check its tables; gives the engine's position in the journal and the hash of its state."""
     with closing(HttpConnection(*venue.addresses, timeout_s=60.0)) as connection:
         token = await log_in(connection, venue.operator.email, venue.operator.password)
         report = await call(connection, "GET", "/api/v1/admin/reconciliation", token=token)
     verdict.wrong += [f"reconciliation: {finding}" for finding in report["findings"]]
-    if not report["clean"] or report["engine"] is None or report["engine"]["sequence"] != report["sequence"]:
+    if not report["clean"] or report["engine"] is None:
         verdict.wrong.append(f"reconciliation: {report}")
-    state_hash: str = report["engine"]["stateHash"]
-    return state_hash
+        return 0, ""
+    return report["engine"]["sequence"], report["engine"]["stateHash"]
 
 
 # -- what the API says ------------------------------------------------------------------------------------------------
@@ -244,14 +244,18 @@ async def _check_journal(pool: Pool, load: Load, verdict: Verdict) -> None:
     verdict.doubled += [f"{order.client_order_id} was refused as a duplicate" for order in refused]
 
 
-async def _check_whole_database(database_url: str, engine_hash: str, verdict: Verdict) -> None:
+async def _check_whole_database(venue: Venue, database_url: str, verdict: Verdict) -> None:
     """Do the journal again, from its beginning and from the newest snapshot; compare it with tables and engine."""
     for from_snapshot in (False, True):
         report = await verify_database(database_url, from_snapshot=from_snapshot)
+        sequence, engine_hash = await _reconcile(venue, verdict)
+        if sequence != report.sequence:
+            # The leader wrote a checkpoint by itself just now, and the next one comes with new orders only.
+            report = await verify_database(database_url, from_snapshot=from_snapshot)
         if report.difference is not None:
             verdict.wrong.append(f"rtx verify, rows executed from {report.executed_from}: {report.difference}")
-        elif report.state_hash is None or report.state_hash.hex() != engine_hash:
+        elif report.state_hash is None or (report.sequence, report.state_hash.hex()) != (sequence, engine_hash):
             verdict.wrong.append(
                 f"rows {report.executed_from} to {report.sequence} give the state {report.state_hash!r}, "
-                f"the engine has {engine_hash}"
+                f"the engine has {engine_hash} at row {sequence}"
             )
