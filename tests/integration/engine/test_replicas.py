@@ -20,14 +20,15 @@ from tests.integration.engine.cluster import (
     eventually,
     open_market,
 )
+from tests.integration.engine.replicas import checkpoint, hand_over, reports, until_state
 
-from rtx.core.commands import Checkpoint, Deposit
+from rtx.core.commands import Deposit
 from rtx.engine.recovery import recover
 from rtx.engine.snapshotter import EXIT_JOURNAL, save_snapshot
 from rtx.link.client import EngineClient
-from rtx.store.handovers import Handover, HandoverStore
+from rtx.store.handovers import HandoverStore
 from rtx.store.journal import JournalStore
-from rtx.store.replicas import DIVERGED, FOLLOWING, LEADING, STOPPED, ReplicaReport, ReplicaStore
+from rtx.store.replicas import DIVERGED, FOLLOWING, LEADING, STOPPED
 
 LONG_LEASE: Final = {"LEASE_TTL_S": "60", "LEASE_RENEWAL_S": "1"}
 """Nobody takes over within a test because such a lease ran out."""
@@ -55,42 +56,6 @@ DIFFERS: Final = {
     )
 }
 """A build that computes other events from a marked deposit."""
-
-
-async def reports(cluster: Cluster) -> dict[str, ReplicaReport]:
-    """What the engines say of themselves, by holder."""
-    return {report.holder: report for report in await ReplicaStore(cluster.pool).all()}
-
-
-async def until_state(cluster: Cluster, holder: str, state: str) -> ReplicaReport:
-    """Wait until an engine says that it is in this state."""
-
-    async def is_in_it() -> bool:
-        report = (await reports(cluster)).get(holder)
-        return report is not None and report.state == state
-
-    await eventually(is_in_it)
-    return (await reports(cluster))[holder]
-
-
-async def hand_over(cluster: Cluster, target: str) -> Handover:
-    """Order a handover; gives it when it was taken or refused."""
-    handovers = HandoverStore(cluster.pool)
-    handover_id = await handovers.request(target, TIMEOUT_S)
-
-    async def is_over() -> bool:
-        handover = await handovers.read(handover_id)
-        return handover is not None and handover.state in ("taken", "refused")
-
-    await eventually(is_over)
-    handover = await handovers.read(handover_id)
-    assert handover is not None
-    return handover
-
-
-async def checkpoint(client: EngineClient, name: str) -> int:
-    """Have the states of all engines compared; gives the journal row."""
-    return (await client.submit(Checkpoint(), request_id=name, timeout_s=TIMEOUT_S)).sequence
 
 
 async def keep_snapshot(cluster: Cluster) -> int:
