@@ -219,21 +219,25 @@ async def _measure_standbys(replicas: Replicas, extent: Extent) -> None:
     await asyncio.to_thread(session.warm_up, extent.connections)
     rates: dict[int, list[float]] = {count: [] for count in range(len(standbys) + 1)}
     lag = Lag()
-    for _ in range(extent.turns):
-        await asyncio.gather(*(standby.stop() for standby in standbys))
-        for count, measured in rates.items():
-            if count:
-                standbys[count - 1].start()
-                await standbys[count - 1].ready()
-                await _wait_for_standbys(replicas, count)
+    for turn in range(extent.turns):
+        # Up and down in turn, so that a machine that becomes slower or faster meanwhile favours nobody.
+        for count in sorted(rates, reverse=turn % 2 == 0):
+            await _have_standbys(replicas, standbys, count)
             sampling = asyncio.create_task(_sample_lag(replicas, lag))
             result = await asyncio.to_thread(session.measure, extent.connections, extent.seconds)
             sampling.cancel()
-            measured.append(result.accepted_per_second)
+            rates[count].append(result.accepted_per_second)
     _print_standbys(rates, lag, extent)
 
 
-async def _wait_for_standbys(replicas: Replicas, count: int) -> None:
+async def _have_standbys(replicas: Replicas, standbys: Sequence[ServeProcess], count: int) -> None:
+    """Start or stop replicas until this many run beside the leader's, and follow."""
+    for number, standby in enumerate(standbys):
+        if number >= count and standby.is_running:
+            await standby.stop()
+        elif number < count and not standby.is_running:
+            standby.start()
+            await standby.ready()
     while [report.state for report in await replicas.reports()].count(FOLLOWING) < count:  # noqa: ASYNC110
         await asyncio.sleep(SAMPLE_INTERVAL_S)
 

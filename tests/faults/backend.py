@@ -121,6 +121,11 @@ class BackendProcess(ABC):
             return False
         return answer.status == 200 and read_state(self.state_file) is not None
 
+    @property
+    def is_running(self) -> bool:
+        """Whether the program lives."""
+        return self._process is not None and self._process.poll() is None
+
     def check(self) -> None:
         """Fail when the program has ended."""
         assert self._process is not None
@@ -153,7 +158,7 @@ class BackendProcess(ABC):
 
     async def end(self) -> None:
         """Leave nothing running, whatever state it is in."""
-        if self._process is None or self._process.poll() is not None:
+        if not self.is_running:
             return
         try:
             await self.stop()
