@@ -141,6 +141,8 @@ class CommandGenerator:
         value = getattr(command, name)
         if name == "account_id":
             return msgspec.structs.replace(command, account_id=self.random.choice(SPOILT_ACCOUNTS))
+        if isinstance(value, bool):
+            return msgspec.structs.replace(command, **{name: not value})
         if isinstance(value, str):
             return msgspec.structs.replace(command, **{name: ""})
         if isinstance(value, MarketFilters):
@@ -323,7 +325,7 @@ class CommandGenerator:
         timeout_us = draw.choice((1, 10, 1_000, LONGEST_CANCEL_ALL_AFTER_US, draw.randint(1, 10**7)))
         if draw.random() < 0.1:
             timeout_us = draw.choice((0, 0, 0, LONGEST_CANCEL_ALL_AFTER_US + 1))
-        return CancelAllAfter(account_id, timeout_us, session)
+        return CancelAllAfter(account_id, timeout_us, session, renews=timeout_us == 10)
 
     def expire_cancel_all_after(self) -> ExpireCancelAllAfter:
         """Mostly of a deadline that stands; else of one that was, or of a session that never was."""

@@ -207,10 +207,10 @@ class ExchangeMachine(RuleBasedStateMachine):
         """Known ones, old ones and some that come later."""
         self.apply(ActivateRules(version))
 
-    @rule(account_id=accounts, timeout_us=anything, session=sessions)
-    def cancel_all_after(self, account_id: int, timeout_us: int, session: str) -> None:
+    @rule(account_id=accounts, timeout_us=anything, session=sessions, renews=st.booleans())
+    def cancel_all_after(self, account_id: int, timeout_us: int, session: str, renews: bool) -> None:
         """Any time, also none."""
-        self.apply(CancelAllAfter(account_id, timeout_us, session))
+        self.apply(CancelAllAfter(account_id, timeout_us, session, renews))
 
     @rule(position=st.integers(0, 3), too_late_us=st.sampled_from([0, 0, 0, 1]))
     def expire(self, position: int, too_late_us: int) -> None:

@@ -421,6 +421,8 @@ class ReferenceExchange:
             raise RefusedError(Reason.INVALID_FIELD, "session")
         if not 0 <= command.timeout_us <= A_DAY_US:
             raise RefusedError(Reason.INVALID_FIELD, "timeout_us")
+        if command.renews and (command.account_id, command.session) not in self.deadlines:
+            raise RefusedError(Reason.UNKNOWN_DEADLINE, "session")
         others = [key for key in self.deadlines if key[0] == command.account_id and key[1] != command.session]
         deadline_us = 0
         if command.timeout_us == 0:

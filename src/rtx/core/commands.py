@@ -181,12 +181,14 @@ class ActivateRules(Command, tag=15, frozen=True):
 class CancelAllAfter(Command, tag=16, frozen=True):
     """Dead-man's switch: cancel all orders of an account unless it says so again within ``timeout_us`` (0 disarms).
 
-    Each ``session`` of an account has a switch of its own.
+    Each ``session`` of an account has a switch of its own. With ``renews`` a switch that went off or was disarmed is
+    not armed again: the command is refused.
     """
 
     account_id: int
     timeout_us: int
     session: str = ""
+    renews: bool = False
 
 
 class ExpireCancelAllAfter(Command, tag=17, frozen=True):

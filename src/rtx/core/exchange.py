@@ -753,9 +753,11 @@ class Exchange:
     def _cancel_all_after(self, command: CancelAllAfter) -> list[AnyEvent]:
         check_cancel_all_after(command)
         account_id, session = command.account_id, command.session
+        is_another = (account_id, session) not in self.deadlines
+        if is_another and command.renews:
+            raise RejectedError(Reason.UNKNOWN_DEADLINE, "session")
         deadline_us = 0
         if command.timeout_us:
-            is_another = (account_id, session) not in self.deadlines
             if is_another and self._session_counts.get(account_id, 0) >= MOST_SESSIONS:
                 raise RejectedError(Reason.INVALID_FIELD, "session")
             deadline_us = self.time_us + command.timeout_us

@@ -84,6 +84,19 @@ def test_disarming_what_is_not_armed_is_answered_the_same(world: World) -> None:
     assert world.apply(CancelAllAfter(ALICE, 0, "gone")) == [CancelAllAfterSet(ALICE, "gone", 0)]
 
 
+def test_a_renewal_arms_nothing_anew(world: World) -> None:
+    renewal = CancelAllAfter(ALICE, SECOND_US, renews=True)
+    assert world.refuse(renewal) == Reason.UNKNOWN_DEADLINE
+    first = arm(world)
+    (event,) = world.apply(renewal)
+    assert isinstance(event, CancelAllAfterSet)
+    assert event.deadline_us > first
+    expire(world, event.deadline_us)
+    assert world.refuse(renewal) == Reason.UNKNOWN_DEADLINE
+    assert world.refuse(CancelAllAfter(ALICE, 0, renews=True)) == Reason.UNKNOWN_DEADLINE
+    assert world.exchange.deadlines == {}
+
+
 def test_no_other_command_ends_a_deadline_that_is_over(world: World) -> None:
     """Who finds that time is over has to say so; the clock of the commands decides nothing."""
     order = world.place(ALICE, BUY, 1, 5)
