@@ -21,6 +21,7 @@ JWT_SECRET_BYTES_MIN: Final = 32
 API_WORKERS_MAX: Final = 64
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 COLOURS: Final = ("blue", "green")
+ANY_HOST: Final = ("0.0.0.0", "::")  # noqa: S104 - what stands for all addresses of a host
 
 EXIT_CONFIGURATION: Final = 2
 """Exit code of a process whose settings are missing or wrong."""
@@ -311,6 +312,13 @@ def _compare(values: dict[str, object], problems: list[Problem]) -> None:
                 "RTX_LEASE_RENEWAL_S", f"is {renewal_s:g}; it should be at most half of RTX_LEASE_TTL_S ({ttl_s:g})"
             )
         )
+    address = values["engine_address"]
+    if address is None and values["engine_host"] in ANY_HOST:
+        remedy = "is not set; with RTX_ENGINE_HOST=0.0.0.0 it should say HOST:PORT under which others reach this engine"
+        problems.append(Problem("RTX_ENGINE_ADDRESS", remedy))
+    if address is not None and values["engine_port"] == 0:
+        remedy = f"is any free one; it should be the port behind RTX_ENGINE_ADDRESS ({address})"
+        problems.append(Problem("RTX_ENGINE_PORT", remedy))
 
 
 class _Required:

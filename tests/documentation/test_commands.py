@@ -15,6 +15,8 @@ from tests.integration.cli.program import run
 
 _RUNNING: Final = "tests/documentation/test_running.py"
 _DEV: Final = "tests/integration/cli/test_dev.py"
+_STATUS: Final = "tests/integration/cli/test_status.py"
+_HANDOVER: Final = "tests/integration/cli/test_handover.py"
 _SERVE: Final = "tests/integration/cli/test_serve.py"
 _VERIFY: Final = "tests/integration/verification/test_command.py"
 _HELP: Final = "tests/documentation/test_commands.py::test_a_command_has_the_options_it_is_shown_with"
@@ -38,6 +40,12 @@ TESTED_BY: Final[Mapping[str, str]] = {
         f"{_DEV}::test_a_first_run_opens_an_exchange_and_a_second_goes_on_with_its_books"
     ),
     "rtx serve": f"{_SERVE}::test_a_backend_serves_until_told_to_stop",
+    "rtx status": f"{_STATUS}::test_it_shows_who_leads_and_who_follows",
+    "rtx status --json": f"{_STATUS}::test_it_shows_who_leads_and_who_follows",
+    "rtx status --watch": f"{_STATUS}::test_it_is_watched_until_told_to_stop",
+    "rtx handover": f"{_HANDOVER}::test_engines_carry_it_out",
+    "rtx handover --to green": f"{_HANDOVER}::test_engines_carry_it_out",
+    "rtx activate-rules 2": "tests/integration/cli/test_rules.py::test_the_leader_journals_it_once",
     "rtx migrate": f"{_SERVE}::test_migrations_go_up_and_down_and_say_where_they_stand",
     "rtx operator create --email …": (
         f"{_SERVE}::test_an_operator_is_made_with_a_password_from_standard_input_or_the_environment"

@@ -5,7 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from rtx.settings import Settings, SettingsError, _container_processors, database_url_from_environment, redacted_url
+from rtx.settings import (
+    LinkSettings,
+    Settings,
+    SettingsError,
+    _container_processors,
+    database_url_from_environment,
+    redacted_url,
+)
 
 REQUIRED = {
     "DATABASE_URL": "postgresql://rtx:hunter2@db.internal:5432/rtx",
@@ -66,6 +73,25 @@ def test_settings_that_contradict_each_other_are_refused() -> None:
     assert list(problems(RTX_PORT="9000", RTX_METRICS_PORT="9000")) == ["RTX_METRICS_PORT"]
     assert list(problems(RTX_LEASE_TTL_S="2", RTX_LEASE_RENEWAL_S="1.5")) == ["RTX_LEASE_RENEWAL_S"]
     assert problems(RTX_PORT="0", RTX_METRICS_PORT="0") == {}
+
+
+def test_where_other_replicas_find_the_engine_is_said() -> None:
+    """An engine that listens everywhere has no one address that others could be told."""
+    for host in ("0.0.0.0", "::"):
+        assert list(problems(RTX_ENGINE_HOST=host)) == ["RTX_ENGINE_ADDRESS"]
+    assert list(problems(RTX_ENGINE_HOST="0.0.0.0", RTX_ENGINE_ADDRESS="host-1:7000")) == ["RTX_ENGINE_PORT"]
+    assert problems(RTX_ENGINE_HOST="0.0.0.0", RTX_ENGINE_ADDRESS="host-1:7000", RTX_ENGINE_PORT="7000") == {}
+    assert problems(RTX_ENGINE_HOST="10.0.0.1") == {}
+
+
+def test_what_speaks_with_the_leader_needs_the_database_and_the_secret() -> None:
+    settings = LinkSettings.from_environment(REQUIRED)
+    assert (settings.database_url, settings.jwt_secret) == (REQUIRED["DATABASE_URL"], REQUIRED["JWT_SECRET"])
+    assert "hunter2" not in repr(settings)
+    with pytest.raises(SettingsError) as raised:
+        LinkSettings.from_environment({"JWT_SECRET": "hunter2"})
+    assert [problem.name for problem in raised.value.problems] == ["DATABASE_URL", "JWT_SECRET"]
+    assert "hunter2" not in str(raised.value)
 
 
 def test_a_misspelt_name_is_recognised() -> None:
