@@ -218,12 +218,12 @@ class FakeReplicas:
         now_s = self._clock_s()
         self._reports = {holder: kept for holder, kept in self._reports.items() if now_s - kept[0] < DAY_S}
 
-    async def suspect_sequence(self, version: str) -> int:
+    async def suspect_sequence(self, version: str, holder: str | None = None) -> int:
         return min(
             (
                 report.checkpoint_sequence + 1
                 for _, report in self._reports.values()
-                if report.version == version and report.diverged_sequence > 0
+                if report.version == version and report.diverged_sequence > 0 and holder in (None, report.holder)
             ),
             default=0,
         )

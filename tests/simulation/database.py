@@ -416,8 +416,8 @@ class SimulatedReplicas:
     async def forget_old(self) -> None:
         await self._session.ask(self._replicas.forget_old)
 
-    async def suspect_sequence(self, version: str) -> int:
-        return await self._session.ask(lambda: self._replicas.suspect_sequence(version))
+    async def suspect_sequence(self, version: str, holder: str | None = None) -> int:
+        return await self._session.ask(lambda: self._replicas.suspect_sequence(version, holder))
 
 
 class SimulatedWatch:

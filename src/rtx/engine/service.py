@@ -132,8 +132,15 @@ class EngineService:
     # -- standing by ----------------------------------------------------------------------------------------------
 
     async def _recover(self, stores: Stores) -> Standby:
-        """Load what is committed. Where this version once computed something else, it has to pass those rows again."""
-        suspect_sequence = await stores.replicas.suspect_sequence(self._version)
+        """Load what is committed. Where this version once computed something else, it has to pass those rows again.
+
+        An engine that differs from a leader of its own version has a fault of its own, which is no other's.
+        """
+        lease = await stores.lease.read()
+        is_leaders_version = lease is not None and lease.version == self._version
+        suspect_sequence = await stores.replicas.suspect_sequence(
+            self._version, self._settings.engine_holder if is_leaders_version else None
+        )
         await self._reporter.recovering(stores, suspect_sequence)
         if suspect_sequence:
             _log.warning(

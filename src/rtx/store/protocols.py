@@ -87,8 +87,11 @@ class ReplicaBackend(Protocol):
     async def forget_old(self) -> None:
         """Remove the reports of engines that have been gone for a day."""
 
-    async def suspect_sequence(self, version: str) -> int:
-        """The lowest journal row from which on an engine of this version may have gone wrong; 0: none diverged."""
+    async def suspect_sequence(self, version: str, holder: str | None = None) -> int:
+        """The lowest journal row from which on an engine of this version may have gone wrong; 0: none diverged.
+
+        With ``holder`` that engine alone counts.
+        """
 
 
 class Watch(Protocol):

@@ -89,13 +89,16 @@ class ReplicaStore:
             "DELETE FROM engine_replicas WHERE seen_at <= clock_timestamp() - $1::text::interval", _FORGOTTEN_AFTER
         )
 
-    async def suspect_sequence(self, version: str) -> int:
+    async def suspect_sequence(self, version: str, holder: str | None = None) -> int:
         """The lowest journal row from which on an engine of this version may have gone wrong; 0: none diverged.
 
-        A wrong state may show at a later row than where it came about: all rows after the last comparison are suspect.
+        With ``holder`` that engine alone counts. A wrong state may show at a later row than where it came about: all
+        rows after the last comparison are suspect.
         """
         sequence: int | None = await self._database.fetchval(
-            "SELECT min(checkpoint_sequence + 1) FROM engine_replicas WHERE version = $1 AND diverged_sequence > 0",
+            "SELECT min(checkpoint_sequence + 1) FROM engine_replicas"
+            " WHERE version = $1 AND diverged_sequence > 0 AND holder = coalesce($2, holder)",
             version,
+            holder,
         )
         return sequence or 0

@@ -28,7 +28,7 @@ from rtx.engine.snapshotter import EXIT_JOURNAL, save_snapshot
 from rtx.link.client import EngineClient
 from rtx.store.handovers import HandoverStore
 from rtx.store.journal import JournalStore
-from rtx.store.replicas import DIVERGED, FOLLOWING, LEADING, STOPPED
+from rtx.store.replicas import DIVERGED, FOLLOWING, LEADING, STOPPED, ReplicaReport, ReplicaStore
 
 LONG_LEASE: Final = {"LEASE_TTL_S": "60", "LEASE_RENEWAL_S": "1"}
 """Nobody takes over within a test because such a lease ran out."""
@@ -130,6 +130,24 @@ async def test_a_state_that_differs_without_a_sign_is_found_at_the_checkpoint_an
         assert "faulty is diverged (journal row" in refused.reason
         assert await deposit(client, "the leader goes on")
     assert (await cluster.lease()).epoch == 1
+
+
+async def test_a_fault_of_one_engine_does_not_bind_others_of_the_leader_s_version(cluster: Cluster) -> None:
+    cluster.start_engine("leader", **LONG_LEASE)
+    await cluster.until_led("leader")
+    async with cluster.client() as client:
+        await open_market(client)
+        kept = await keep_snapshot(cluster)
+        version = (await cluster.lease()).version
+        fault = ReplicaReport(
+            "faulty", "", "blue", version, 2, DIVERGED, 0, 0, kept - 2, 0, 0.0, kept - 1, "other events"
+        )
+        await ReplicaStore(cluster.pool).report(fault)
+        healthy, faulty = cluster.start_engine("healthy", **LONG_LEASE), cluster.start_engine("faulty", **LONG_LEASE)
+        for holder in ("healthy", "faulty"):
+            await until_state(cluster, holder, FOLLOWING)
+    assert "the rows from there on are done again" in faulty.log
+    assert "the rows from there on are done again" not in healthy.log
 
 
 async def test_a_standby_that_computes_other_events_says_where_and_never_leads(

@@ -494,6 +494,8 @@ async def test_from_where_on_a_version_is_suspect_is_kept(backend: Backend) -> N
     # Between the last comparison and where it shows, every row may be the one.
     assert await backend.replicas.suspect_sequence("1.0") == 81
     assert await backend.replicas.suspect_sequence("1.1") == 0
+    assert await backend.replicas.suspect_sequence("1.0", "three") == 86
+    assert await backend.replicas.suspect_sequence("1.0", "four") == 0
     # It is not over when the engine starts again, but when it follows.
     again = ReplicaReport("two", "", "blue", "1.0", 1, RECOVERING, 0, 0, 80, 0, 0.0, diverged_sequence=81)
     await backend.replicas.report(again)
