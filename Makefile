@@ -6,6 +6,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help install install-dev install-bench run test simulate test-installation lint format compile bench clean
+.PHONY: cluster-up cluster-down cluster-status
 
 PYTHON ?=
 ARGS ?=
@@ -56,13 +57,22 @@ run: install ## start everything here: API on 8080, metrics on 9090, demo trader
 	@exec $(BIN)/rtx dev $(ARGS)
 
 test: install-dev ## run the tests (options: ARGS="tests/unit -k book")
-	@$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile -m "not installation" $(ARGS)
+	@$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile -m "not installation and not e2e" $(ARGS)
 
 simulate: install-dev ## run the cluster on simulated time from seeds (options: ARGS="--seeds 10000 --first 1")
 	@$(BIN)/python -m tests.simulation $(ARGS)
 
 test-installation: install-dev ## run `make run` and `make test` from a clean clone on a clean Debian (root, debootstrap)
 	@$(BIN)/python -m pytest tests/installation -m installation -s $(ARGS)
+
+cluster-up: install-dev ## start a real Kubernetes node for the tests (root; the first time takes minutes)
+	@$(BIN)/python -m tools.cluster up
+
+cluster-down: install-dev ## stop it and remove all that it had
+	@$(BIN)/python -m tools.cluster down
+
+cluster-status: install-dev ## say what of it runs; ends with 0 when all does, with 1 otherwise
+	@$(BIN)/python -m tools.cluster status
 
 lint: install-dev ## check style, types and the rules of who imports whom
 	@$(BIN)/ruff check
