@@ -11,6 +11,7 @@ import rtx.api.accounts.endpoints
 import rtx.api.admin.endpoints
 import rtx.api.api_keys.endpoints
 import rtx.api.auth.endpoints
+import rtx.api.cancel_all_after.endpoints
 import rtx.api.health.endpoints
 import rtx.api.market_data.endpoints
 import rtx.api.orders.endpoints
@@ -32,6 +33,7 @@ def routes() -> Sequence[BinanceRoute | BaseRoute]:
         *rtx.api.auth.endpoints.ROUTES,
         *rtx.api.health.endpoints.ROUTES,
         *rtx.api.api_keys.endpoints.ROUTES,
+        *rtx.api.cancel_all_after.endpoints.ROUTES,
         *rtx.api.admin.endpoints.ROUTES,
         *rtx.api.proofs.endpoints.ROUTES,
         *rtx.api.streams.endpoints.ROUTES,

@@ -6,9 +6,11 @@ import asyncio
 from typing import Any
 
 from tests.unit.streams.fake_websocket import FakeWebSocket
+from tests.unit.streams.keyed_exchange import KeyedExchange
 from tests.unit.streams.simulated_exchange import BITCOIN, DOLLAR, MARKET, SimulatedExchange
 
 from rtx.api.markets import MarketDirectory
+from rtx.api.streams.cancel_on_disconnect import DisconnectSwitches
 from rtx.api.streams.connection import StreamConnection, StreamLimits
 from rtx.api.streams.feed import MarketFeed
 from rtx.api.streams.hub import StreamHub
@@ -34,6 +36,8 @@ class Worker:
         self.hub = hub
         self.feed = feed
         self.exchange = exchange
+        self.orders = KeyedExchange()
+        self.switches = DisconnectSwitches(self.orders.context())
         self._inbox = exchange.inbox()
         self._ticks = 0
         self._running: dict[FakeWebSocket, asyncio.Task[None]] = {}
@@ -49,6 +53,7 @@ class Worker:
             now_us=lambda: 5_000_000,
             limits=limits,
             abort=socket.abort,
+            switch=self.switches.of_connection("192.0.2.1", "request"),
         )
         self._running[socket] = asyncio.create_task(connection.run([]))
         return socket
@@ -77,6 +82,10 @@ class Worker:
 
     async def ended(self, socket: FakeWebSocket) -> None:
         await self._running[socket]
+
+    def cancel(self, socket: FakeWebSocket) -> None:
+        """Cancel what serves a connection."""
+        self._running[socket].cancel()
 
     async def all_ended(self) -> None:
         await asyncio.gather(*self._running.values())

@@ -14,6 +14,8 @@ from typing import Any, Final, NamedTuple
 import msgspec
 import structlog
 
+from rtx.api.errors import ApiError
+from rtx.api.streams.cancel_on_disconnect import ConnectionSwitch
 from rtx.api.streams.control import (
     CANNOT_RESUME,
     INVALID_REQUEST,
@@ -63,6 +65,10 @@ TOO_BIG: Final = Closing(1009, "Message too big")
 GOING_AWAY: Final = Closing(1001, "Server shutdown")
 BROKEN: Final = Closing(1011, "Internal error")
 NOT_RESUMED: Final = Closing(1013, "Cannot resume any more; connect again")
+SWITCH_GONE: Final = Closing(1008, "Cancel on disconnect has gone off, or was replaced by another connection")
+
+BY_EXCHANGE: Final = (GOING_AWAY, BROKEN, NOT_RESUMED)
+"""Endings that are not the client's doing: it gets its time to come back before its orders are cancelled."""
 
 
 class StreamConnection:
@@ -79,6 +85,7 @@ class StreamConnection:
         now_us: Callable[[], int],
         limits: StreamLimits,
         abort: Callable[[], None],
+        switch: ConnectionSwitch,
     ) -> None:
         """``abort`` ends the transport without ado, for a client that does not even take the closing frame."""
         self.is_combined = is_combined
@@ -89,6 +96,8 @@ class StreamConnection:
         self._now_us = now_us
         self._limits = limits
         self._abort = abort
+        self._switch = switch
+        switch.on_gone = lambda: self._finish(SWITCH_GONE)
         self._streams: dict[str, Stream] = {}
         self._queue: deque[str] = deque()
         self._queue_bytes = 0
@@ -125,11 +134,13 @@ class StreamConnection:
             asyncio.create_task(self._guard(self._begin(subscriptions))),
             asyncio.create_task(self._guard(self._write())),
         ]
+        closing: Closing | None = GOING_AWAY
         try:
             closing = await self._end
         finally:
             for task in tasks:
                 task.cancel()
+            self._switch.connection_ended(by_exchange=self._closes_when_empty or closing in BY_EXCHANGE)
             self._leave_all()
             self._hub.connections.discard(self)
             STREAM_CONNECTIONS.dec()
@@ -237,12 +248,23 @@ class StreamConnection:
                 self.offer(render_result(None, request.request_id))
             case "LIST_SUBSCRIPTIONS":
                 self.offer(render_result(list(self._streams), request.request_id))
+            case "cancelOnDisconnect.enable":
+                await self._set_switch(request, self._switch.enable(request.named))
+            case "cancelOnDisconnect.disable":
+                await self._set_switch(request, self._switch.disable())
             case "SET_PROPERTY":
                 self.is_combined = request.property_value()
                 self.offer(render_result(None, request.request_id))
             case _:
                 request.property_name(parameter_count=1)
                 self.offer(render_result(self.is_combined, request.request_id))
+
+    async def _set_switch(self, request: ControlRequest, setting: Awaitable[dict[str, object] | None]) -> None:
+        try:
+            result = await setting
+        except ApiError as error:
+            raise request.refuse(error.code, error.message) from None
+        self.offer(render_result(result, request.request_id))
 
     async def _subscribe(self, request: ControlRequest) -> None:
         names = [name for name in request.names() if name not in self._streams]

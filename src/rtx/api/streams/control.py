@@ -7,6 +7,7 @@ servers put them and ccxt looks for them.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -24,6 +25,7 @@ CANNOT_RESUME: Final = 4
 """Ours: a stream cannot go on from where the client says it was; the text says why. No stream was subscribed to."""
 
 METHODS: Final = ("SUBSCRIBE", "UNSUBSCRIBE", "LIST_SUBSCRIPTIONS", "SET_PROPERTY", "GET_PROPERTY")
+METHODS_WITH_NAMED_PARAMETERS: Final = ("cancelOnDisconnect.enable", "cancelOnDisconnect.disable")
 
 RequestId = int | str | None
 
@@ -43,13 +45,15 @@ class ControlError(Exception):
 class ControlRequest(msgspec.Struct, frozen=True):
     """One request. ``params`` holds names for (UN)SUBSCRIBE, a property and a value for SET_PROPERTY.
 
-    ``resume`` is ours, with SUBSCRIBE: by stream name the last update id or trade id that the client holds.
+    ``resume`` is ours, with SUBSCRIBE: by stream name the last update id or trade id that the client holds. Ours are
+    also the methods whose parameters have names (``named``).
     """
 
     method: str
     params: tuple[Any, ...]
     request_id: RequestId
     resume: Any = None
+    named: Mapping[str, Any] = {}
 
     def names(self) -> list[str]:
         """The stream names in ``params``; raises :class:`ControlError`."""
@@ -110,8 +114,14 @@ def parse_request(text: str | bytes) -> ControlRequest:
     if method is None:
         message = f"Invalid request: missing field `method` {end}"
         raise ControlError(INVALID_REQUEST, message, request_id, has_id=True)
+    if method in METHODS_WITH_NAMED_PARAMETERS:
+        named = content.get("params", {})
+        if not isinstance(named, dict):
+            message = "Invalid request: params must be an object"
+            raise ControlError(INVALID_REQUEST, message, request_id, has_id=True)
+        return ControlRequest(method, (), request_id, named=named)
     if method not in METHODS:
-        expected = ", ".join(f"`{name}`" for name in METHODS)
+        expected = ", ".join(f"`{name}`" for name in (*METHODS, *METHODS_WITH_NAMED_PARAMETERS))
         message = f"Invalid request: unknown variant `{_shown(method)}`, expected one of {expected} {end}"
         raise ControlError(INVALID_REQUEST, message, request_id, has_id=True)
     params = content.get("params", [])
@@ -123,7 +133,7 @@ def parse_request(text: str | bytes) -> ControlRequest:
     return ControlRequest(method, tuple(params), request_id, content.get("resume"))
 
 
-def render_result(result: bool | list[str] | None, request_id: RequestId) -> str:
+def render_result(result: bool | list[str] | dict[str, object] | None, request_id: RequestId) -> str:
     """The answer to a request that was done."""
     return msgspec.json.encode({"result": result, "id": request_id}).decode()
 

@@ -13,8 +13,9 @@ from starlette.routing import WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
 from rtx.api import errors
-from rtx.api.context import CONTEXT_KEY, ApiContext
+from rtx.api.context import CONTEXT_KEY, REQUEST_ID_KEY, ApiContext, client_address
 from rtx.api.errors import ApiError
+from rtx.api.streams.cancel_on_disconnect import DisconnectSwitches
 from rtx.api.streams.connection import StreamConnection, StreamLimits
 from rtx.api.streams.feed import MarketFeed
 from rtx.api.streams.history import PostgresHistory
@@ -41,6 +42,9 @@ _is_number: Final = re.compile(r"[0-9]{1,19}", re.ASCII).fullmatch
 _hubs: dict[int, StreamHub] = {}
 """The hub of each running application, by the identity of its context."""
 
+_switches: dict[int, DisconnectSwitches] = {}
+"""What cancels on disconnect in each running application."""
+
 
 @asynccontextmanager
 async def lifespan(context: ApiContext) -> AsyncIterator[None]:
@@ -58,11 +62,13 @@ async def lifespan(context: ApiContext) -> AsyncIterator[None]:
     hub.track_markets()
     tasks = [asyncio.create_task(listener.run()), asyncio.create_task(hub.keep_pace())]
     _hubs[id(context)] = hub
+    switches = _switches[id(context)] = DisconnectSwitches(context)
     try:
         yield
     finally:
         await hub.announce_shutdown()
-        del _hubs[id(context)]
+        await switches.close()
+        del _hubs[id(context)], _switches[id(context)]
         await end_tasks(*tasks)
         await feed.close()
 
@@ -96,6 +102,7 @@ class StreamEndpoint:
             now_us=context.clock_us,
             limits=LIMITS,
             abort=control.abort,
+            switch=_switches[id(context)].of_connection(_client_address(context, scope), scope[REQUEST_ID_KEY]),
         )
         closing: set[asyncio.Task[None]] = set()
         control.on_shutdown = lambda: closing.add(asyncio.create_task(connection.announce_shutdown()))
@@ -163,6 +170,11 @@ async def _find_streams(
     except ResumeRefusedError as error:
         raise ApiError(errors.CANNOT_RESUME, f"{error}.") from None
     return subscriptions
+
+
+def _client_address(context: ApiContext, scope: Scope) -> str:
+    forwarded_for = dict(scope["headers"]).get(b"x-forwarded-for", b"").decode("latin-1")
+    return client_address(scope.get("client"), forwarded_for, context.settings.trusted_proxies)
 
 
 def _control(scope: Scope) -> ConnectionControl:
