@@ -25,6 +25,8 @@ from rtx.engine.standby import Standby
 from rtx.engine.succession import NoSuccessorError, choose_successor
 from rtx.engine.surroundings import Stores, Surroundings
 from rtx.engine.term import Term, TermEndedError
+from rtx.link.connection import EngineConnection, open_connection
+from rtx.link.handshake import HandshakeError, derive_key, new_worker_name
 from rtx.observability import metrics
 from rtx.observability.logging import get_logger
 from rtx.settings import Settings
@@ -32,6 +34,7 @@ from rtx.store.connection import DATABASE_ERRORS
 from rtx.store.errors import StoreError
 from rtx.store.handovers import HandoverOrder
 from rtx.store.lease import Acquired, Release
+from rtx.store.replicas import ReplicaReport
 
 _log = get_logger(__name__)
 
@@ -54,7 +57,7 @@ class _Succession(msgspec.Struct, frozen=True):
     """An order that is being carried out."""
 
     order: HandoverOrder
-    holder: str
+    successor: ReplicaReport
 
 
 class Leader:
@@ -111,6 +114,11 @@ class Leader:
         )
 
     @property
+    def successor_address(self) -> str:
+        """Where the successor listens; empty when none was chosen."""
+        return "" if self._succession is None else self._succession.successor.address
+
+    @property
     def checkpoint_sequence(self) -> int:
         """The journal row of the newest checkpoint."""
         return self._checkpoints.sequence
@@ -160,7 +168,7 @@ class Leader:
         if self._succession is not None:
             release = msgspec.structs.replace(
                 release,
-                successor=self._succession.holder,
+                successor=self._succession.successor.holder,
                 successor_s=self._settings.lease_ttl_s,
                 handover_id=self._succession.order.handover_id,
             )
@@ -233,7 +241,7 @@ class Leader:
 
     async def _carry_out(self, order: HandoverOrder) -> None:
         try:
-            holder = await self._prove_successor(order)
+            successor = await self._prove_successor(order)
         except (NoSuccessorError, OwnCommandFailedError) as error:
             _log.warning("handover refused", target=order.target, reason=str(error))
             metrics.HANDOVERS.labels("refused").inc()
@@ -243,12 +251,12 @@ class Leader:
             _log.info("handover withdrawn", target=order.target)
             await self._stores.handovers.refuse(order.handover_id, "nobody carried it out in time")
             return
-        _log.info("handing over", target=order.target, successor=holder)
-        self._succession = _Succession(order, holder)
+        _log.info("handing over", target=order.target, successor=successor.holder)
+        self._succession = _Succession(order, successor)
         self._term.end(None)
 
-    async def _prove_successor(self, order: HandoverOrder) -> str:
-        """The holder that the order means, which has just shown that its whole state is ours."""
+    async def _prove_successor(self, order: HandoverOrder) -> ReplicaReport:
+        """The engine that the order means, which can be reached and has just shown that its whole state is ours."""
         settings = self._settings
         successor = choose_successor(
             order.target,
@@ -257,12 +265,13 @@ class Leader:
             leader_colour=settings.colour,
             rules=self.sequencer.exchange.rules,
         )
+        await self._reach(successor)
         checkpoint_sequence = await self._checkpoints.take()
         deadline_s = self._surroundings.monotonic_s() + PROOF_TIMEOUT_S
         while self._surroundings.monotonic_s() < deadline_s:
             for report in await self._stores.replicas.all():
                 if report.holder == successor.holder and report.checkpoint_sequence >= checkpoint_sequence:
-                    return successor.holder
+                    return successor
                 if report.holder == successor.holder and report.reason:
                     raise NoSuccessorError(f"{report.holder} is {report.state}: {report.reason}")
             await asyncio.sleep(PROOF_POLL_INTERVAL_S)
@@ -270,3 +279,27 @@ class Leader:
             f"{successor.holder} did not verify the checkpoint at journal row {checkpoint_sequence} "
             f"within {PROOF_TIMEOUT_S:g} s"
         )
+
+    async def _reach(self, successor: ReplicaReport) -> None:
+        """See that API workers will be able to connect to the successor; raises NoSuccessorError."""
+        host, _, port = successor.address.rpartition(":")
+        try:
+            connection = await open_connection(
+                derive_key(self._settings.jwt_secret), (host.strip("[]"), int(port)), _Nobody(), new_worker_name()
+            )
+        except (OSError, TimeoutError, HandshakeError) as error:
+            raise NoSuccessorError(
+                f"{successor.holder} cannot be reached at {successor.address} ({type(error).__name__}: {error}); "
+                "its RTX_ENGINE_ADDRESS should be where other hosts reach it, and JWT_SECRET the same everywhere"
+            ) from error
+        connection.close()
+
+
+class _Nobody:
+    """Who listens to a connection that is only opened to see that it can be."""
+
+    def receive(self, connection: EngineConnection, payload: bytes) -> None:
+        """Nothing was asked."""
+
+    def connection_lost(self, connection: EngineConnection) -> None:
+        """It served its purpose."""

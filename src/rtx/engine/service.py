@@ -58,6 +58,9 @@ class EngineService:
         self._surroundings = surroundings or production_surroundings(settings)
         self._server = LinkServer(derive_key(settings.jwt_secret), self._handle)
         self._metrics = EngineMetrics()
+        self._standby: Standby | None = None
+        """What is committed, done again; kept while the database is away. None while it leads."""
+
         self._leader: Leader | None = None
         self._term: Term | None = None
         self._stopping = asyncio.Event()
@@ -98,6 +101,8 @@ class EngineService:
                     await asyncio.sleep(RETRY_INTERVAL_S)
         finally:
             metrics.ENGINE_LEADER.set(0)
+            if self._standby is not None:
+                self._standby.dismantle()
             await self._surroundings.snapshots.stop()
             await self._surroundings.publisher.stop()
             await self._server.stop()
@@ -113,21 +118,26 @@ class EngineService:
         # Whoever led from here is gone, or this is its next attempt: a hot standby need not wait for the lease's end.
         await stores.lease.surrender(self._settings.engine_holder)
         await stores.replicas.forget_old()
-        standby: Standby | None = None
         try:
-            standby = await self._recover(stores)
+            if self._standby is None:
+                self._standby = await self._recover(stores)
+            else:
+                self._standby.read_from(stores.reads)
             while not self._stopping.is_set():
-                taken = await self._stand_by(stores, standby)
+                taken = await self._stand_by(stores, self._standby)
                 if taken is not None:
-                    standby = await self._lead(stores, standby, *taken)
-            await self._reporter.stopped(stores, standby.sequence)
-            _log.info("engine stopped", sequence=standby.sequence)
+                    self._standby = await self._lead_with(self._take_standby(), stores, *taken)
+            await self._reporter.stopped(stores, self._standby.sequence)
+            _log.info("engine stopped", sequence=self._standby.sequence)
         except DivergedError as error:
             await self._reporter.diverged(stores, error)
             raise
-        finally:
-            if standby is not None:
-                standby.dismantle()
+
+    def _take_standby(self) -> Standby:
+        """The standby, which is not one any more from here on."""
+        standby, self._standby = self._standby, None
+        assert standby is not None
+        return standby
 
     # -- standing by ----------------------------------------------------------------------------------------------
 
@@ -203,8 +213,16 @@ class EngineService:
 
     # -- leading --------------------------------------------------------------------------------------------------
 
-    async def _lead(self, stores: Stores, standby: Standby, term: Term, acquired: Acquired) -> Standby:
-        """One term, from the lease to its end in order; gives the standby that goes on. Raises what ended it else."""
+    async def _lead_with(self, standby: Standby, stores: Stores, term: Term, acquired: Acquired) -> Standby:
+        """One term; gives the standby that goes on. After anything but an end in order the memory is thrown away."""
+        try:
+            return await self._lead(standby, stores, term, acquired)
+        except BaseException:
+            standby.dismantle()
+            raise
+
+    async def _lead(self, standby: Standby, stores: Stores, term: Term, acquired: Acquired) -> Standby:
+        """One term, from the lease to its end in order; raises what ended it else."""
         taken_s = self._surroundings.monotonic_s()
         self._term = term
         renewal = asyncio.create_task(term.keep(), name="lease-renewal")
@@ -218,12 +236,15 @@ class EngineService:
             for market in standby.exchange.markets.values():
                 self._metrics.name_market(market.market_id, market.symbol)
             self._leader = leader
+            self._server.leader_address = ""
+            self._server.begin_term(term.epoch, standby.sequence)
             if self._stopping.is_set():
                 term.end(None)
             metrics.ENGINE_LEADER.set(1)
             metrics.ENGINE_EPOCH.set(term.epoch)
             _log.info("engine leads", epoch=term.epoch, sequence=standby.sequence, address=self._engine.address)
             await leader.lead(self._reporter)
+            self._server.leader_address = leader.successor_address
             followed = await leader.let_go(renewal)
         finally:
             self._leader = None

@@ -106,6 +106,10 @@ class Standby:
         """What a leader starts from."""
         return Recovered(self._exchange, self._sequence, self._hash, self._snapshot_sequence, self._book_positions)
 
+    def read_from(self, reads: JournalBackend) -> None:
+        """Go on over another connection to the same journal."""
+        self._reads = reads
+
     async def follow(self) -> bool:
         """Do what was journaled since, at most :data:`ROWS_PER_READ` rows; True when there may be more at once.
 

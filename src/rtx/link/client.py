@@ -1,8 +1,8 @@
 """The API worker's end of the link: one connection, pipelined, that survives the engine.
 
-Requests of one turn of the event loop leave in one frame. What was not answered when the connection broke is sent again
-over the next one under the same command id, so that a command that did commit is answered from the journal and not done
-twice. A request gives up only when its own time is over.
+Requests of one turn of the event loop leave in one frame. What was sent back, or not answered when the connection
+broke, is sent again to the engine that leads next under the same command id, so that a command that did commit is
+answered from the journal and not done twice. A request gives up only when its own time is over.
 """
 
 from __future__ import annotations
@@ -10,34 +10,25 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, cast
 
 import msgspec
-import structlog
 
 from rtx.core.commands import AnyCommand, encode_command
 from rtx.core.events import AnyEvent, Rejected, decode_events
 from rtx.core.rejections import Reason
-from rtx.link.frames import FrameReader, FrameTooLargeError, frame
-from rtx.link.handshake import (
-    HANDSHAKE_FRAME_BYTES_MAX,
-    Greeting,
-    HandshakeError,
-    Proof,
-    check_nonce,
-    check_proof,
-    new_nonce,
-    proof,
-)
+from rtx.link.connection import Address, EngineConnection, open_connection
+from rtx.link.following import Following, Locate, position_query
+from rtx.link.handshake import new_worker_name
 from rtx.link.messages import (
     ANSWERED,
     APPLIED,
     CONFLICT,
-    MAXIMUM_FRAME_BYTES,
     OVERLOADED,
-    PROTOCOL_VERSION,
+    POSITION_NUMBER,
     QUERY_BOOK,
+    QUERY_DEADLINES,
     QUERY_POSITION,
     QUERY_STATE_HASH,
     REJECTED,
@@ -49,26 +40,17 @@ from rtx.link.messages import (
     Response,
 )
 
-_log = structlog.get_logger(__name__)
+__all__ = ["EngineClient", "Locate"]
 
 _encoder = msgspec.msgpack.Encoder()
-_greeting_decoder = msgspec.msgpack.Decoder(Greeting)
-_proof_decoder = msgspec.msgpack.Decoder(Proof)
 _responses_decoder = msgspec.msgpack.Decoder(list[Response])
+_address_decoder = msgspec.msgpack.Decoder(str | None)
 _book_decoder = msgspec.msgpack.Decoder(BookAnswer)
+_deadlines_decoder = msgspec.msgpack.Decoder(list[tuple[str, int]])
 
 _NOTHING: Final = msgspec.Raw(b"\xc0")
 _SWEEP_INTERVAL_S: Final = 0.25
-_CONNECT_TIMEOUT_S: Final = 2.0
-_RECONNECT_INTERVAL_S: Final = 0.05
-_REFUSED_INTERVAL_S: Final = 1.0
-"""Between attempts while the engine does not accept the proof: somebody has to change a setting first."""
-_FIRST_RETRY_DELAY_S: Final = 0.02
-_RETRY_DELAY_MAX_S: Final = 0.2
 _REQUESTS_PER_FRAME_MAX: Final = 2_000
-
-Locate = Callable[[], Awaitable[tuple[str, int] | None]]
-"""Finds host and port of the engine that leads; None when there is none at the moment."""
 
 
 class Applied(msgspec.Struct, frozen=True):
@@ -119,47 +101,44 @@ def new_command_id() -> bytes:
 
 
 class _Pending:
-    __slots__ = ("deadline_s", "future", "request")
+    __slots__ = ("deadline_s", "future", "request", "was_sent")
 
     def __init__(self, request: Request, future: asyncio.Future[Response], deadline_s: float) -> None:
         self.request = request
         self.future = future
         self.deadline_s = deadline_s
+        self.was_sent = False
 
 
 class EngineClient:
-    """The engine, as an API worker sees it.
-
-    It follows the leader: when the engine it is connected to is silent or takes nothing, it looks who leads now.
-    """
+    """The engine, as an API worker sees it: whichever leads (see :class:`rtx.link.following.Following`)."""
 
     def __init__(self, key: bytes, locate: Locate, *, on_connected: Callable[[], None] | None = None) -> None:
+        """``on_connected`` is called with each connection that is taken into use."""
         self._key = key
-        self._locate = locate
+        self._name = new_worker_name()
         self._on_connected = on_connected
+        self._following = Following(locate, self._connect, self._send_unanswered)
+        self._connection: EngineConnection | None = None
         self._number = 0
         self._pending: dict[int, _Pending] = {}
+        self._waiting: list[int] = []
+        """Those of the pending that are not at an engine: sent back, or not sent yet."""
         self._outbox: list[Request] = []
         self._flush_is_scheduled = False
-        self._transport: asyncio.Transport | None = None
-        self._address: tuple[str, int] | None = None
         self._frames_received = 0
-        self._unavailable: list[int] = []
-        self._retry: asyncio.TimerHandle | None = None
-        self._retry_delay_s = _FIRST_RETRY_DELAY_S
         self._tasks: list[asyncio.Task[None]] = []
         self._is_stopped = False
-        self._lost = asyncio.Event()
 
     @property
     def is_connected(self) -> bool:
         """Whether there is an authenticated connection at this moment."""
-        return self._transport is not None
+        return self._following.connection is not None
 
     def start(self) -> None:
         """Begin to connect, in the background; requests may be made at once."""
-        work = (self._keep_connected(), self._follow_leader(), self._sweep())
-        self._tasks = [asyncio.create_task(one) for one in work]
+        self._following.start()
+        self._tasks = [asyncio.create_task(self._sweep())]
 
     async def stop(self) -> None:
         """Close the connection; whoever still waits, or asks from now on, gets :class:`EngineTimeoutError`."""
@@ -167,15 +146,15 @@ class EngineClient:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._retry is not None:
-            self._retry.cancel()
-        if self._transport is not None:
-            self._transport.close()
-            self._transport = None
+        await self._following.stop()
         for pending in self._pending.values():
             if not pending.future.done():
                 pending.future.set_exception(EngineTimeoutError())
         self._pending.clear()
+
+    def look_again(self) -> None:
+        """Look for the leader now if there is none: to be called when something says that the lease has changed."""
+        self._following.look_again()
 
     async def submit(
         self,
@@ -240,6 +219,14 @@ class EngineClient:
             raise self._error(response)
         return response.sequence, _book_decoder.decode(response.payload)
 
+    async def deadlines(self, account_id: int, *, timeout_s: float = 10.0) -> list[tuple[str, int]]:
+        """The dead-man's switches of an account that are armed: session and deadline in Unix microseconds."""
+        query = msgspec.Raw(_encoder.encode(account_id))
+        response = await self._request(QUERY_DEADLINES, query, timeout_s)
+        if response.status != ANSWERED:
+            raise self._error(response)
+        return _deadlines_decoder.decode(response.payload)
+
     async def state_hash(self, *, timeout_s: float = 10.0) -> tuple[int, bytes]:
         """The hash of the engine's whole state and the journal position it holds at."""
         response = await self._request(QUERY_STATE_HASH, _NOTHING, timeout_s)
@@ -278,14 +265,16 @@ class EngineClient:
         if self._is_stopped:
             future.set_exception(EngineTimeoutError())
             return future
-        self._pending[number] = _Pending(request, future, loop.time() + timeout_s)
-        self._send(request)
+        pending = self._pending[number] = _Pending(request, future, loop.time() + timeout_s)
+        self._send(pending)
         return future
 
-    def _send(self, request: Request) -> None:
-        if self._transport is None:
+    def _send(self, pending: _Pending) -> None:
+        if not self._following.is_leading:
+            self._waiting.append(pending.request.number)
             return
-        self._outbox.append(request)
+        pending.was_sent = True
+        self._outbox.append(pending.request)
         if not self._flush_is_scheduled:
             self._flush_is_scheduled = True
             asyncio.get_running_loop().call_soon(self._flush)
@@ -293,36 +282,62 @@ class EngineClient:
     def _flush(self) -> None:
         self._flush_is_scheduled = False
         requests, self._outbox = self._outbox, []
-        if self._transport is None:
+        connection = self._following.connection
+        if connection is None:
             return
         for start in range(0, len(requests), _REQUESTS_PER_FRAME_MAX):
-            self._transport.write(frame(_encoder.encode(requests[start : start + _REQUESTS_PER_FRAME_MAX])))
+            connection.send(_encoder.encode(requests[start : start + _REQUESTS_PER_FRAME_MAX]))
 
     # -- answers --------------------------------------------------------------------------------------------------
 
-    def _receive(self, payload: bytes) -> None:
+    def receive(self, connection: EngineConnection, payload: bytes) -> None:
+        """Called by a connection with each frame of answers."""
         self._frames_received += 1
+        is_answered = False
         for response in _responses_decoder.decode(payload):
             if response.status == UNAVAILABLE:
-                self._send_later(response.number)
+                self._take_back(connection, response)
                 continue
-            self._retry_delay_s = _FIRST_RETRY_DELAY_S
             pending = self._pending.pop(response.number, None)
-            if pending is not None and not pending.future.done():
-                pending.future.set_result(response)
+            if pending is not None:
+                is_answered = True
+                if not pending.future.done():
+                    pending.future.set_result(response)
+            elif response.number == POSITION_NUMBER:
+                term = bytes(response.payload)
+                if term != bytes(_NOTHING):
+                    connection.term = msgspec.Raw(term)
+                self._following.leads(connection)
+        if is_answered:
+            self._following.answered(connection)
 
-    def _send_later(self, number: int) -> None:
-        """Ask again in a while, together with all others that were sent back."""
-        self._unavailable.append(number)
-        if self._retry is None:
-            self._retry = asyncio.get_running_loop().call_later(self._retry_delay_s, self._send_unavailable)
-            self._retry_delay_s = min(self._retry_delay_s * 1.5, _RETRY_DELAY_MAX_S)
+    def _take_back(self, connection: EngineConnection, response: Response) -> None:
+        """Keep what was sent back until an engine leads, and look for that."""
+        if connection is self._connection and response.number in self._pending:
+            self._waiting.append(response.number)
+        self._following.sent_back(connection, _address_in(response) if connection.version >= 2 else None)
 
-    def _send_unavailable(self) -> None:
-        self._retry = None
-        numbers, self._unavailable = self._unavailable, []
-        for number in dict.fromkeys(numbers):
+    def connection_lost(self, connection: EngineConnection) -> None:
+        """Called by a connection when it ended."""
+        self._following.lost(connection)
+
+    async def _connect(self, address: Address) -> EngineConnection:
+        return await open_connection(self._key, address, self, self._name)
+
+    def _send_unanswered(self, connection: EngineConnection) -> None:
+        """Send what waits for a leader; over a new connection, everything that was not answered."""
+        connection.send(position_query(connection.term))
+        numbers = dict.fromkeys(self._waiting)
+        self._waiting = []
+        is_new = connection is not self._connection
+        if is_new:
+            self._connection = connection
+            self._outbox = []
+            numbers = dict.fromkeys(self._pending)
+        for number in numbers:
             self._send_again(number)
+        if is_new and self._on_connected is not None:
+            self._on_connected()
 
     def _send_again(self, number: int) -> None:
         pending = self._pending.get(number)
@@ -332,13 +347,17 @@ class EngineClient:
             # Its caller was cancelled: it may have been done, and nobody wants it done now.
             del self._pending[number]
             return
-        if pending.request.kind == SUBMIT:
+        if pending.was_sent and pending.request.kind == SUBMIT:
             pending.request = msgspec.structs.replace(pending.request, may_be_known=True)
-        self._send(pending.request)
+        self._send(pending)
 
     async def _sweep(self) -> None:
-        """End the requests whose time is over."""
+        """End the requests whose time is over, and notice when the engine is silent.
+
+        A process that was stopped or cut off keeps its connections: nothing else would tell.
+        """
         loop = asyncio.get_running_loop()
+        frames_before = -1
         while True:
             await asyncio.sleep(_SWEEP_INTERVAL_S)
             now_s = loop.time()
@@ -347,129 +366,20 @@ class EngineClient:
                 future = self._pending.pop(number).future
                 if not future.done():
                     future.set_exception(EngineTimeoutError())
-
-    async def _follow_leader(self) -> None:
-        """Leave an engine that is silent, or sends everything back, when another one leads.
-
-        A process that was stopped or cut off keeps its connections: nothing else would tell.
-        """
-        frames_before = -1
-        while True:
-            await asyncio.sleep(_SWEEP_INTERVAL_S)
-            if self._transport is None or not self._pending:
+            if not self._pending or not self._following.is_leading:
                 frames_before = -1
                 continue
-            is_silent, frames_before = self._frames_received == frames_before, self._frames_received
-            if not is_silent and not self._unavailable:
-                continue
-            address = await self._find_leader()
-            if address is not None and address != self._address and self._transport is not None:
-                _log.info("link_moves", reason="another engine leads")
-                self._transport.abort()
-
-    async def _find_leader(self) -> tuple[str, int] | None:
-        try:
-            return await self._locate()
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is tried again
-            _log.warning("leader_not_found", error=repr(error))
-            return None
-
-    # -- connection -----------------------------------------------------------------------------------------------
-
-    async def _keep_connected(self) -> None:
-        while True:
-            try:
-                await self._connect()
-            except (OSError, TimeoutError):
-                await asyncio.sleep(_RECONNECT_INTERVAL_S)
-                continue
-            except Exception as error:  # noqa: BLE001 - a worker that gave up would never answer again
-                _log.error("link_refused", reason=f"{type(error).__name__}: {error}")
-                await asyncio.sleep(_REFUSED_INTERVAL_S)
-                continue
-            await self._lost.wait()
-
-    async def _connect(self) -> None:
-        address = await self._find_leader()
-        if address is None:
-            raise OSError("no engine leads")
-        loop = asyncio.get_running_loop()
-        async with asyncio.timeout(_CONNECT_TIMEOUT_S):
-            transport, protocol = await loop.create_connection(lambda: _ClientConnection(self, self._key), *address)
-            try:
-                await protocol.ready
-                if transport.is_closing():
-                    raise ConnectionResetError("the engine closed the connection")
-            except BaseException:
-                transport.abort()
-                raise
-        self._lost.clear()
-        self._transport = transport
-        self._address = address
-        self._outbox = []
-        self._unavailable = []
-        for number in list(self._pending):
-            self._send_again(number)
-        if self._on_connected is not None:
-            self._on_connected()
-
-    def connection_lost(self, transport: asyncio.Transport | None) -> None:
-        """Called by the connection when it ended."""
-        if transport is not None and transport is self._transport:
-            self._transport = None
-            self._lost.set()
-
-    def receive(self, payload: bytes) -> None:
-        """Called by the connection with each frame of answers."""
-        self._receive(payload)
+            if self._frames_received == frames_before:
+                self._following.fell_silent()
+            frames_before = self._frames_received
 
 
-class _ClientConnection(asyncio.Protocol):
-    """Proves itself to the engine, then passes frames on."""
-
-    def __init__(self, client: EngineClient, key: bytes) -> None:
-        self._client = client
-        self._key = key
-        self._reader = FrameReader(HANDSHAKE_FRAME_BYTES_MAX)
-        self._nonce = new_nonce()
-        self._engine_nonce = b""
-        self._transport: asyncio.Transport | None = None
-        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
-
-    def connection_lost(self, error: Exception | None) -> None:
-        if not self.ready.done():
-            closed: Exception = ConnectionResetError("the engine closed the connection")
-            if self._engine_nonce:
-                closed = HandshakeError("the engine did not accept this worker (is JWT_SECRET the same everywhere?)")
-            self.ready.set_exception(closed)
-        self._client.connection_lost(self._transport)
-
-    def data_received(self, data: bytes) -> None:
-        try:
-            for payload in self._reader.feed(data):
-                if self.ready.done():
-                    self._client.receive(payload)
-                else:
-                    self._prove(payload)
-        except (HandshakeError, FrameTooLargeError, msgspec.DecodeError) as error:
-            if not self.ready.done():
-                self.ready.set_exception(HandshakeError(str(error)))
-            assert self._transport is not None
-            self._transport.abort()
-
-    def _prove(self, payload: bytes) -> None:
-        assert self._transport is not None
-        if not self._engine_nonce:
-            greeting = _greeting_decoder.decode(payload)
-            check_nonce(greeting.nonce)
-            self._engine_nonce = greeting.nonce
-            mac = proof(self._key, b"worker", greeting.nonce, self._nonce)
-            self._transport.write(frame(_encoder.encode(Proof(PROTOCOL_VERSION, self._nonce, mac))))
-            return
-        received = _proof_decoder.decode(payload)
-        check_proof(self._key, b"engine", self._engine_nonce, self._nonce, received)
-        self._reader.maximum_bytes = MAXIMUM_FRAME_BYTES
-        self.ready.set_result(None)
+def _address_in(response: Response) -> Address | None:
+    """Read where else to ask out of an "unavailable"; raises ``msgspec.DecodeError``."""
+    address = _address_decoder.decode(response.payload)
+    if not address:
+        return None
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        raise msgspec.ValidationError(f"no address: {address[:100]!r}")
+    return host.strip("[]"), int(port)

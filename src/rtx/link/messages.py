@@ -10,7 +10,21 @@ from typing import Final
 
 import msgspec
 
-PROTOCOL_VERSION: Final = 1
+PROTOCOL_VERSION: Final = 2
+"""What this program speaks; with a peer of the version before it speaks that one.
+
+2: an engine that does not lead says with :data:`UNAVAILABLE` where the leader is to be found, and an engine that begins
+to lead says so unasked (:data:`POSITION_NUMBER`).
+"""
+
+POSITION_NUMBER: Final = 0
+"""Number of the answers that tell nothing but that an engine leads, and its journal position (:data:`ANSWERED`).
+
+A worker asks for one by :data:`QUERY_POSITION` under this number; since version 2 it also comes unasked when a term
+begins, with the term's epoch as its payload. The worker gives that back as the payload of a :data:`QUERY_POSITION`
+before it sends commands over that connection again: what the engine reads before it was on its way since an earlier
+term, and may have been answered by another leader since.
+"""
 
 MAXIMUM_FRAME_BYTES: Final = 16 * 1024 * 1024
 
@@ -28,6 +42,12 @@ QUERY_STATE_HASH: Final = 2
 QUERY_POSITION: Final = 3
 """The journal position, which only an engine that leads can tell; no payload, and none in the answer."""
 
+QUERY_DEADLINES: Final = 4
+"""When the dead-man's switches of an account go off, after the last command before the query; the payload is its id.
+
+The answer is a list of session and deadline (Unix microseconds), sorted. Engines from before there were any refuse it.
+"""
+
 APPLIED: Final = 0
 """The command is in the journal and committed; the payload is its encoded events."""
 
@@ -41,7 +61,10 @@ OVERLOADED: Final = 3
 """The queue is full; the command was not taken, try again."""
 
 UNAVAILABLE: Final = 4
-"""The engine cannot take commands now (it reloads or stops); the command was not applied under this answer."""
+"""The engine cannot take commands now (it reloads, stops or does not lead); nothing was applied under this answer.
+
+The payload is nil, or since version 2 the address (``host:port``) of the engine that leads or is about to.
+"""
 
 CONFLICT: Final = 5
 """The command id is in the journal with another request hash: an idempotency key used for a different request."""
@@ -53,7 +76,8 @@ FAULTED: Final = 6
 class Request(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One request of an API worker.
 
-    ``number`` pairs the answer with it on this connection. ``command_id`` (16 bytes) is unique in the journal.
+    ``number`` pairs the answer with it on this connection, and is 1 or more but for :data:`POSITION_NUMBER`.
+    ``command_id`` (16 bytes) is unique in the journal.
     ``may_be_known`` asks the engine to look for the id in the journal first (a re-sent command, or one that carries an
     idempotency key). ``request_hash`` (32 bytes or empty) is compared when the id is known already.
     """

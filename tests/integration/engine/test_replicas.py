@@ -13,9 +13,9 @@ from tests.integration.engine.builds import build
 from tests.integration.engine.cluster import (
     ACCOUNTS,
     BASE,
+    JWT_SECRET,
     TIMEOUT_S,
     Cluster,
-    EngineProcess,
     Load,
     eventually,
     open_market,
@@ -26,6 +26,8 @@ from rtx.core.commands import Deposit
 from rtx.engine.recovery import recover
 from rtx.engine.snapshotter import EXIT_JOURNAL, save_snapshot
 from rtx.link.client import EngineClient
+from rtx.link.handshake import derive_key
+from rtx.link.server import LinkServer
 from rtx.store.handovers import HandoverStore
 from rtx.store.journal import JournalStore
 from rtx.store.replicas import DIVERGED, FOLLOWING, LEADING, STOPPED, ReplicaReport, ReplicaStore
@@ -211,15 +213,20 @@ async def test_another_takes_over_when_the_successor_does_not(cluster: Cluster) 
         await open_market(client)
         await until_state(cluster, "blue-2", FOLLOWING)
         await until_state(cluster, "green-1", FOLLOWING)
-        load = Load(client, commands=1_500)
+        load = Load(client, commands=3_000)
         async with load.running():
             await load.answered(300)
-            async with hanging_after_its_proof(cluster, green):
-                handover = await hand_over(cluster, "green")
-                await load.answered(100)
-            assert handover.state == "taken"
-            assert (handover.from_holder, handover.to_epoch) == ("blue-1", 2)
-            assert handover.to_holder in ("blue-1", "blue-2")
+            handovers = HandoverStore(cluster.pool)
+            async with letting_go_held_up(cluster):
+                handover_id = await handovers.request("green", TIMEOUT_S)
+                await eventually(lambda: is_letting_go(cluster))
+                green.signal(signal.SIGSTOP)
+            lease = await cluster.until_epoch(2)
+            assert lease.holder in ("blue-1", "blue-2")
+            green.signal(signal.SIGCONT)
+            handover = await handovers.read(handover_id)
+            assert handover is not None
+            assert (handover.state, handover.from_holder, handover.to_holder) == ("taken", "blue-1", lease.holder)
         await cluster.check(client, load)
         # It follows again, and is good for the next order.
         await until_state(cluster, "green-1", FOLLOWING)
@@ -227,19 +234,28 @@ async def test_another_takes_over_when_the_successor_does_not(cluster: Cluster) 
 
 
 @contextlib.asynccontextmanager
-async def hanging_after_its_proof(cluster: Cluster, engine: EngineProcess) -> AsyncIterator[None]:
-    """Have green-1's engine hang during the block, between its proof that its state is right and its taking over.
-
-    The proof is made up, so that it hangs at that very moment.
-    """
-    engine.signal(signal.SIGSTOP)
+async def letting_go_held_up(cluster: Cluster) -> AsyncIterator[None]:
+    """Have a leader that has named its successor wait until the end of the block before the lease is released."""
     await cluster.pool.execute(
-        "UPDATE engine_replicas SET checkpoint_sequence = 1000000, seen_at = now() WHERE holder = 'green-1'"
+        """
+        CREATE FUNCTION hold_up() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NEW; END $$;
+        CREATE TRIGGER hold_up BEFORE UPDATE ON engine_lease FOR EACH ROW
+            WHEN (NEW.released AND NEW.successor <> '') EXECUTE FUNCTION hold_up();
+        """
     )
-    try:
+    async with cluster.pool.acquire() as connection:
+        await connection.execute("SELECT pg_advisory_lock(1)")
         yield
-    finally:
-        engine.signal(signal.SIGCONT)
+        await connection.execute("SELECT pg_advisory_unlock(1)")
+
+
+async def is_letting_go(cluster: Cluster) -> bool:
+    """Whether a leader waits for the end of that block."""
+    waiting: int = await cluster.pool.fetchval(
+        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    )
+    return waiting > 0
 
 
 async def test_an_order_that_cannot_be_carried_out_leaves_the_leader_leading(cluster: Cluster, tmp_path: Path) -> None:

@@ -15,7 +15,15 @@ from rtx.core.events import Deposited, encode_events
 from rtx.link.client import EngineClient
 from rtx.link.frames import frame
 from rtx.link.handshake import Greeting, Proof, derive_key, new_nonce, proof
-from rtx.link.messages import APPLIED, PROTOCOL_VERSION, Request, Response
+from rtx.link.messages import (
+    ANSWERED,
+    APPLIED,
+    POSITION_NUMBER,
+    PROTOCOL_VERSION,
+    UNAVAILABLE,
+    Request,
+    Response,
+)
 from rtx.link.server import Connection, LinkServer
 
 KEY: Final = derive_key("the secret of the tests, which is long enough")
@@ -27,11 +35,15 @@ EVENTS: Final = [Deposited(1001, 1, 5, "reference")]
 
 
 class Engine:
-    """Listens as the engine does; the test takes the requests and answers them, or not."""
+    """Listens as the engine does; the test takes the requests and answers them, or not.
+
+    Whether it leads it says itself.
+    """
 
     def __init__(self, key: bytes = KEY, **limits: Any) -> None:
         self.server = LinkServer(key, self._handle, **limits)
         self.port = 0
+        self.leads = True
         self._requests: asyncio.Queue[tuple[Connection, Request]] = asyncio.Queue()
 
     async def start(self) -> None:
@@ -39,7 +51,12 @@ class Engine:
 
     def _handle(self, connection: Connection, requests: list[Request]) -> None:
         for request in requests:
-            self._requests.put_nowait((connection, request))
+            if request.number != POSITION_NUMBER:
+                self._requests.put_nowait((connection, request))
+            elif self.leads:
+                connection.send([Response(POSITION_NUMBER, ANSWERED, 7, 9, NOTHING)])
+            else:
+                connection.send([Response(POSITION_NUMBER, UNAVAILABLE, 0, 0, NOTHING)])
 
     async def next_request(self) -> tuple[Connection, Request]:
         async with asyncio.timeout(TIMEOUT_S):

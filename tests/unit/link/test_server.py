@@ -34,11 +34,11 @@ async def test_requests_right_behind_the_proof_are_served() -> None:
         greeting = msgspec.msgpack.decode(await peer.receive(), type=Greeting)
         nonce = bytes(32)
         mac = proof(KEY, b"worker", greeting.nonce, nonce)
-        large = [Request(number, messages.SUBMIT, NOTHING) for number in range(1_000)]
+        large = [Request(number, messages.SUBMIT, NOTHING) for number in range(1, 1_001)]
         peer.writer.write(
             frame(msgspec.msgpack.encode(Proof(PROTOCOL_VERSION, nonce, mac))) + frame(msgspec.msgpack.encode(large))
         )
-        assert (await engine.next_request())[1].number == 0
+        assert (await engine.next_request())[1].number == 1
         peer.close()
 
 
