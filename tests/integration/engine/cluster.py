@@ -150,6 +150,16 @@ class Cluster:
         await eventually(is_led)
         return await self.lease()
 
+    async def until_epoch(self, epoch: int) -> Lease:
+        """Wait until somebody has the lease under this epoch or a later one."""
+
+        async def is_reached() -> bool:
+            lease = await self.leases.read()
+            return lease is not None and lease.epoch >= epoch
+
+        await eventually(is_reached)
+        return await self.lease()
+
     async def locate(self) -> tuple[str, int] | None:
         """Where the leader listens, as API workers find it."""
         lease = await self.leases.read()

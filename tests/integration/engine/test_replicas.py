@@ -13,7 +13,6 @@ from tests.integration.engine.builds import build
 from tests.integration.engine.cluster import (
     ACCOUNTS,
     BASE,
-    JWT_SECRET,
     TIMEOUT_S,
     Cluster,
     Load,
@@ -26,8 +25,6 @@ from rtx.core.commands import Deposit
 from rtx.engine.recovery import recover
 from rtx.engine.snapshotter import EXIT_JOURNAL, save_snapshot
 from rtx.link.client import EngineClient
-from rtx.link.handshake import derive_key
-from rtx.link.server import LinkServer
 from rtx.store.handovers import HandoverStore
 from rtx.store.journal import JournalStore
 from rtx.store.replicas import DIVERGED, FOLLOWING, LEADING, STOPPED, ReplicaReport, ReplicaStore
