@@ -166,7 +166,7 @@ async def running_backend(database_url: str, redis_url: str) -> AsyncIterator[Ba
         api_settings = ApiSettings(jwt_secrets=(JWT_SECRET,), engine_timeout_s=5.0)
         context = make_context(api_settings, pool=pool, redis_client=redis, engine=link)
         application = create_application(context)
-        await stack.enter_async_context(_lifespan(application))
+        await stack.enter_async_context(lifespan(application))
         await users.create(pool, "operator@example.com", hash_password(PASSWORD), role="operator")
         backend = Backend(application, context, pool, link, stop_engine, Client(application))
         backend.operator = await backend.log_in("operator@example.com")
@@ -205,7 +205,7 @@ async def _connected_client(port: int) -> AsyncIterator[EngineClient]:
 
 
 @asynccontextmanager
-async def _lifespan(application: Callable[..., Any]) -> AsyncIterator[None]:
+async def lifespan(application: Callable[..., Any]) -> AsyncIterator[None]:
     """Start an ASGI application up, and shut it down in the end."""
     to_application: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
     from_application: asyncio.Queue[dict[str, Any]] = asyncio.Queue()

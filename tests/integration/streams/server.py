@@ -52,9 +52,9 @@ class StreamClient:
     async def hear(self) -> Any:
         return msgspec.json.decode(await self.socket.recv())
 
-    async def ask(self, method: str, params: list[Any] | None = None, request_id: int = 1) -> Any:
+    async def ask(self, method: str, params: list[Any] | None = None, request_id: int = 1, **more: object) -> Any:
         """Send a control message, and give the next message, which is the answer where nothing else is subscribed."""
-        content = {"method": method, "id": request_id} | ({} if params is None else {"params": params})
+        content = {"method": method, "id": request_id} | ({} if params is None else {"params": params}) | more
         await self.socket.send(msgspec.json.encode(content).decode())
         return await self.hear()
 
