@@ -85,6 +85,10 @@ class Engine(Protocol):
         """Read the best ``limit`` levels a side (0: all) and the journal position they hold at."""
         ...
 
+    async def deadlines(self, account_id: int) -> list[tuple[str, int]]:
+        """Read an account's armed dead-man's switches: session and deadline in Unix microseconds."""
+        ...
+
     async def state_hash(self) -> tuple[int, bytes]:
         """Read the hash of the whole state and the journal position it holds at."""
         ...

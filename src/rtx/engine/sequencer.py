@@ -34,6 +34,7 @@ from rtx.link.messages import (
     FAULTED,
     OVERLOADED,
     QUERY_BOOK,
+    QUERY_DEADLINES,
     QUERY_POSITION,
     QUERY_STATE_HASH,
     REJECTED,
@@ -53,6 +54,7 @@ _log = structlog.get_logger(__name__)
 
 _encoder = msgspec.msgpack.Encoder()
 _book_query_decoder = msgspec.msgpack.Decoder(BookQuery)
+_account_decoder = msgspec.msgpack.Decoder(int)
 
 
 class Publisher(Protocol):
@@ -436,6 +438,8 @@ class Sequencer:
             return bytes(NOTHING)
         if request.kind == QUERY_STATE_HASH:
             return _encoder.encode(snapshot.state_hash(exchange))
+        if request.kind == QUERY_DEADLINES:
+            return self._deadlines_of(request)
         if request.kind != QUERY_BOOK:
             raise RejectedError(Reason.INVALID_FIELD, "kind")
         try:
@@ -445,6 +449,16 @@ class Sequencer:
         bids, asks = exchange.book_levels(query.market_id, query.limit)
         last_price = exchange.markets[query.market_id].last_price
         return _encoder.encode(BookAnswer(query.market_id, bids, asks, last_price))
+
+    def _deadlines_of(self, request: Request) -> bytes:
+        try:
+            account_id = _account_decoder.decode(request.payload)
+        except msgspec.DecodeError:
+            raise RejectedError(Reason.INVALID_FIELD, "query") from None
+        deadlines = self._exchange.deadlines.items()
+        return _encoder.encode(
+            sorted((session, until_us) for (owner, session), until_us in deadlines if owner == account_id)
+        )
 
     # -- committing -----------------------------------------------------------------------------------------------
 

@@ -35,4 +35,22 @@ async def set_switch(request: Request) -> Response:
     )
 
 
-ROUTES: Final = [Route("/api/v1/cancel-all-after", set_switch, methods=["POST"])]
+async def show_switches(request: Request) -> Response:
+    """What is armed: ``deadline`` is what POST set (null: nothing), ``sessions`` those of WebSocket connections."""
+    account_id = await require_account(request, "read")
+    context = context_of(request)
+    switches = await service.armed_switches(context, account_id)
+    deadline_us = switches.pop(service.OWN_SESSION, None)
+    return json_response(
+        {
+            "deadline": None if deadline_us is None else deadline_us // 1_000,
+            "sessions": [{"session": session, "deadline": until_us // 1_000} for session, until_us in switches.items()],
+            "serverTime": context.clock_us() // 1_000,
+        }
+    )
+
+
+ROUTES: Final = [
+    Route("/api/v1/cancel-all-after", set_switch, methods=["POST"]),
+    Route("/api/v1/cancel-all-after", show_switches, methods=["GET"]),
+]

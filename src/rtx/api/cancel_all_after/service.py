@@ -14,6 +14,9 @@ from rtx.core.rejections import Reason
 from rtx.core.vocabulary import LONGEST_CANCEL_ALL_AFTER_US, MOST_SESSIONS
 from rtx.link.client import CommandRejectedError, EngineError
 
+OWN_SESSION: Final = ""
+"""The switch that belongs to no WebSocket connection."""
+
 TIMEOUT_MS_MIN: Final = 1_000
 TIMEOUT_MS_MAX: Final = LONGEST_CANCEL_ALL_AFTER_US // 1_000
 
@@ -30,7 +33,13 @@ class SwitchSet(NamedTuple):
 
 
 async def set_switch(
-    context: ApiContext, account_id: int, timeout_us: int, *, session: str = "", request_id: str, renews: bool = False
+    context: ApiContext,
+    account_id: int,
+    timeout_us: int,
+    *,
+    session: str = OWN_SESSION,
+    request_id: str,
+    renews: bool = False,
 ) -> SwitchSet:
     """Arm the switch of a session anew, or disarm it (``timeout_us`` 0).
 
@@ -48,6 +57,17 @@ async def set_switch(
     event = applied.events[0]
     assert isinstance(event, CancelAllAfterSet)
     return SwitchSet(event.deadline_us, applied.time_us)
+
+
+async def armed_switches(context: ApiContext, account_id: int) -> dict[str, int]:
+    """When each armed switch goes off, in Unix microseconds, by session. Raises :class:`ApiError`."""
+    try:
+        return dict(await context.engine.deadlines(account_id))
+    except CommandRejectedError:
+        # The engine is of a version from before there were any.
+        raise errors.unavailable() from None
+    except EngineError as error:
+        raise refusal_of(error) from None
 
 
 def _refusal(rejection: CommandRejectedError) -> ApiError | SwitchGoneError:
