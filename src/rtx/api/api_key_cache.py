@@ -83,14 +83,15 @@ class ApiKeyCache:
             generation = self._generation
             try:
                 found = await self._load(api_key)
-                break
             except CONNECTION_ERRORS:
                 kept_before = self._unexpired(self._kept_before, api_key)
                 if kept_before is not None:
                     return kept_before
                 if self._clock_s() >= give_up_s:
                     raise
-            await asyncio.sleep(RETRY_INTERVAL_S)
+                await asyncio.sleep(RETRY_INTERVAL_S)
+                continue
+            break
         if found is None:
             self._kept_before.pop(api_key, None)
         if found is not None and self._is_listening and generation == self._generation:

@@ -144,13 +144,15 @@ class Leader:
                 sequence = self.sequencer.sequence
                 self._surroundings.snapshots.start_when_due(sequence, self._term.end)
                 self._checkpoints.start_when_due(sequence)
+            reason = self._term.reason
+            if reason is not None:
+                # First of all: those who wait can ask the next leader from now on.
+                self.sequencer.fail(reason)
         finally:
             await self._checkpoints.stop()
             await end_tasks(*tasks)
-        reason = self._term.reason
         if reason is None:
             return
-        self.sequencer.fail(reason)
         if isinstance(reason, (TermEndedError, *HALTING_ERRORS)):
             raise reason
         raise TermEndedError(f"{type(reason).__name__}: {reason}") from reason
@@ -185,10 +187,9 @@ class Leader:
             sequencer.journal_hash,
             self._surroundings.snapshots.sequence,
             sequencer.book_positions,
+            self.checkpoint_sequence,
         )
-        standby = Standby(recovered, self._stores.reads, self._surroundings.clock_us, self._standby.answers)
-        standby.checkpoint_sequence = self.checkpoint_sequence
-        return standby
+        return Standby(recovered, self._stores.reads, self._surroundings.clock_us, self._standby.answers)
 
     async def keep_snapshot(self) -> None:
         """Keep a snapshot for the next start."""
@@ -217,7 +218,7 @@ class Leader:
                     checkpoint_sequence=self.checkpoint_sequence,
                     rules=self.sequencer.exchange.rules,
                 )
-            except PASSING_ERRORS as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, it says nothing about the book
                 _log.warning("no report could be written", error=f"{type(error).__name__}: {error}")
             await asyncio.sleep(WATCH_INTERVAL_S)
 
@@ -235,8 +236,8 @@ class Leader:
                 order = await self._stores.handovers.pending()
                 if order is not None:
                     await self._carry_out(order)
-            except PASSING_ERRORS as error:
-                _log.warning("orders to hand over cannot be read", error=f"{type(error).__name__}: {error}")
+            except Exception as error:  # noqa: BLE001 - who cannot be told to go has to be killed
+                _log.warning("an order to hand over was not looked at", error=f"{type(error).__name__}: {error}")
             await self._stores.watch.wait(WATCH_INTERVAL_S)
 
     async def _carry_out(self, order: HandoverOrder) -> None:

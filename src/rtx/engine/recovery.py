@@ -7,7 +7,7 @@ here instead of trading on.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -15,7 +15,7 @@ import structlog
 
 from rtx.core import snapshot
 from rtx.core.commands import ActivateRules, AnyCommand, Checkpoint, decode_command
-from rtx.core.events import AnyEvent, Rejected, decode_events, encode_events
+from rtx.core.events import AnyEvent, CheckpointTaken, Rejected, decode_events, encode_events
 from rtx.core.exchange import Exchange
 from rtx.core.rejections import CancelReplaceRejectedError, Reason, RejectedError
 from rtx.engine.book_positions import BookPositions
@@ -42,13 +42,14 @@ class ReplayDivergedError(Exception):
 
 
 class Recovered(NamedTuple):
-    """The exchange as of the journal's end."""
+    """The exchange as of the journal's end; ``checkpoint_sequence`` is the newest row where its state was compared."""
 
     exchange: Exchange
     sequence: int
     journal_hash: bytes
     snapshot_sequence: int
     book_positions: BookPositions
+    checkpoint_sequence: int = 0
 
 
 def rejected_events(error: RejectedError) -> list[AnyEvent]:
@@ -113,14 +114,18 @@ async def recover(
     """
     exchange, sequence, journal_hash = await _load_snapshot(store, before_sequence)
     snapshot_sequence = sequence
+    checkpoint_sequence = 0
     book_positions = BookPositions(sequence)
     while True:
         entries = await store.read_after(sequence, READ_ROWS)
         try:
             for entry in entries:
-                book_positions.follow(entry.sequence, replay_entry(exchange, entry))
+                events = replay_entry(exchange, entry)
+                book_positions.follow(entry.sequence, events)
+                if is_checkpoint(events):
+                    checkpoint_sequence = entry.sequence
         except ReplayDivergedError as error:
-            error.agreed_sequence = snapshot_sequence
+            error.agreed_sequence = max(snapshot_sequence, checkpoint_sequence)
             raise
         if entries:
             sequence, journal_hash = entries[-1].sequence, entries[-1].hash
@@ -130,7 +135,12 @@ async def recover(
             break
     exchange.take_changed_balances()
     exchange.take_changed_levels()
-    return Recovered(exchange, sequence, journal_hash, snapshot_sequence, book_positions)
+    return Recovered(exchange, sequence, journal_hash, snapshot_sequence, book_positions, checkpoint_sequence)
+
+
+def is_checkpoint(events: Sequence[AnyEvent]) -> bool:
+    """Whether a command that gave these events had the whole state compared."""
+    return bool(events) and type(events[0]) is CheckpointTaken
 
 
 async def _load_snapshot(store: JournalBackend, before_sequence: int | None) -> tuple[Exchange, int, bytes]:

@@ -10,10 +10,9 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from rtx.core.events import CheckpointTaken
 from rtx.core.exchange import Exchange
 from rtx.engine.answers import RememberedAnswers, answer_of
-from rtx.engine.recovery import Recovered, ReplayDivergedError, dismantle, recover, replay_entry
+from rtx.engine.recovery import Recovered, ReplayDivergedError, dismantle, is_checkpoint, recover, replay_entry
 from rtx.observability import metrics
 from rtx.store.entries import JournalEntry
 from rtx.store.errors import JournalCorruptError
@@ -52,7 +51,7 @@ class Standby:
         self._clock_us = clock_us
         self._answers = answers
         self._moved_s = asyncio.get_running_loop().time()
-        self.checkpoint_sequence = 0
+        self.checkpoint_sequence = recovered.checkpoint_sequence
         """The newest row at which the whole state was compared; 0: none yet."""
 
         self.lag_ms = 0.0
@@ -144,7 +143,7 @@ class Standby:
             events = replay_entry(self._exchange, entry)
             self._answers.add(entry.command_id, answer_of(entry, events))
             self._book_positions.follow(entry.sequence, events)
-            if events and type(events[0]) is CheckpointTaken:
+            if is_checkpoint(events):
                 self.checkpoint_sequence = entry.sequence
         last = entries[-1]
         self._sequence, self._hash = last.sequence, last.hash
