@@ -1,7 +1,8 @@
 """Reads books from the engine for everybody who asks, with at most one question per market under way.
 
 Whoever asks gets a book that was read after the asking, so a book always shows what an earlier answer said. Those who
-ask while a question is under way share the next one: a thousand readers cost the engine no more than two.
+ask while a question is under way share the next one: a thousand readers cost the engine no more than two. While nobody
+leads the question waits, and each reader for as long as its own time lasts.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from rtx.link.client import EngineTimeoutError
 from rtx.link.messages import BookAnswer
 
 Book = tuple[int, BookAnswer]
@@ -18,17 +20,25 @@ Book = tuple[int, BookAnswer]
 class BookReader:
     """Shares book queries among concurrent readers."""
 
-    def __init__(self, read: Callable[[int, int], Awaitable[Book]]) -> None:
-        """``read(market_id, limit)`` asks the engine; limit 0 is the whole book."""
+    def __init__(self, read: Callable[[int, int], Awaitable[Book]], *, timeout_s: float = 10.0) -> None:
+        """``read(market_id, limit)`` asks the engine; limit 0 is the whole book. No reader waits longer."""
         self._read = read
+        self._timeout_s = timeout_s
         self._queues: dict[int, _MarketQueue] = {}
 
     async def book(self, market_id: int, limit: int) -> Book:
-        """Give the best ``limit`` levels a side (at least; more when others asked for more)."""
+        """Give the best ``limit`` levels a side (at least; more when others asked for more).
+
+        Raises what ``read`` raises, and :class:`~rtx.link.client.EngineTimeoutError` when the time is over.
+        """
         queue = self._queues.get(market_id)
         if queue is None:
             queue = self._queues[market_id] = _MarketQueue(self._read, market_id)
-        return await queue.join(limit)
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await queue.join(limit)
+        except TimeoutError:
+            raise EngineTimeoutError from None
 
 
 class _MarketQueue:

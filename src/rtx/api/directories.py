@@ -49,7 +49,7 @@ def make_context(
             # As long as an order would wait for the engine, which waits for the same database.
             wait_s=settings.engine_timeout_s,
         ),
-        books=BookReader(engine.book),
+        books=BookReader(engine.book, timeout_s=settings.engine_timeout_s),
         auth=Authentication(pool, redis_client, settings.jwt_secrets, lambda: clock_us() // 1_000_000),
         clock_us=clock_us,
     )

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from rtx.api.book_reader import Book, BookReader
+from rtx.link.client import EngineTimeoutError
 from rtx.link.messages import BookAnswer
 
 
@@ -93,3 +94,23 @@ async def test_a_reader_that_went_away_disturbs_nobody() -> None:
     await turns()
     engine.answer(0)
     assert (await staying)[0] == 0
+
+
+async def test_each_reader_waits_for_its_own_time_and_not_for_that_of_the_question_before() -> None:
+    engine = Engine()
+    reader = BookReader(engine.book, timeout_s=0.01)
+    readers = [asyncio.create_task(reader.book(1, 5))]
+    await turns()
+    readers.append(asyncio.create_task(reader.book(1, 5)))
+    for waiting in readers:
+        with pytest.raises(EngineTimeoutError):
+            await waiting
+    assert engine.asked == [(1, 5)]
+    engine.answer(0)
+    await turns()
+    engine.answer(1)
+    await turns()
+    later = asyncio.create_task(reader.book(1, 5))
+    await turns()
+    engine.answer(2)
+    assert (await later)[0] == 2
