@@ -9,6 +9,7 @@ come again.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import Final
 
@@ -17,7 +18,7 @@ import msgspec
 from rtx.cancellation import end_tasks
 from rtx.engine.answers import REMEMBERED_COMMANDS, RememberedAnswers
 from rtx.engine.halting import HALTING_ERRORS
-from rtx.engine.leader import PASSING_ERRORS, Leader
+from rtx.engine.leader import PASSING_ERRORS, RELEASE_TIMEOUT_S, Leader
 from rtx.engine.metrics import EngineMetrics
 from rtx.engine.reports import Reporter
 from rtx.engine.sequencer import SequencerFailedError, unavailable
@@ -217,9 +218,21 @@ class EngineService:
         """One term; gives the standby that goes on. After anything but an end in order the memory is thrown away."""
         try:
             return await self._lead(standby, stores, term, acquired)
-        except BaseException:
+        except BaseException as error:
             standby.dismantle()
+            if self._stopping.is_set() or isinstance(error, DivergedError):
+                # This process does not begin anew, which would do the same.
+                await self._surrender(stores)
             raise
+
+    async def _surrender(self, stores: Stores) -> None:
+        """Spare the others waiting for the lease's end, where the database can be told."""
+        surrendering = asyncio.create_task(stores.lease.surrender(self._settings.engine_holder), name="surrender")
+        done, _ = await asyncio.wait({surrendering}, timeout=RELEASE_TIMEOUT_S)
+        surrendering.cancel()
+        with contextlib.suppress(*PASSING_ERRORS):
+            for task in done:
+                task.result()
 
     async def _lead(self, standby: Standby, stores: Stores, term: Term, acquired: Acquired) -> Standby:
         """One term, from the lease to its end in order; raises what ended it else."""
