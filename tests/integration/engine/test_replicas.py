@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
@@ -78,10 +79,10 @@ async def test_standbys_follow_and_compare_their_states(cluster: Cluster) -> Non
     cluster.start_engine("green", COLOUR="green")
     async with cluster.client() as client:
         await open_market(client)
-        load = Load(client, commands=1_000)
-        async with load.running():
-            await until_state(cluster, "blue", FOLLOWING)
-            await until_state(cluster, "green", FOLLOWING)
+        for holder in ("blue", "green"):
+            await until_state(cluster, holder, FOLLOWING)
+        async with Load(client, commands=1_000).running():
+            pass
 
         async def have_compared() -> bool:
             row = await cluster.pool.fetchval("SELECT max(sequence) FROM journal WHERE request_id = 'engine'")
@@ -281,6 +282,30 @@ async def test_an_order_that_cannot_be_carried_out_leaves_the_leader_leading(clu
             assert refused.reason.startswith(reason)
         await deposit(client, "the leader goes on")
     assert (await cluster.lease()).epoch == 1
+
+
+async def test_an_engine_that_workers_could_not_reach_does_not_lead(cluster: Cluster) -> None:
+    cluster.start_engine("blue-1", **LONG_LEASE)
+    await cluster.until_led("blue-1")
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        cluster.start_engine("green-1", COLOUR="green", ENGINE_ADDRESS=address, ENGINE_PORT=free_port(), **LONG_LEASE)
+        async with cluster.client() as client:
+            await open_market(client)
+            await until_state(cluster, "green-1", FOLLOWING)
+            refused = await hand_over(cluster, "green")
+            assert refused.state == "refused"
+            assert refused.reason.startswith(f"green-1 cannot be reached at {address}")
+            await deposit(client, "the leader goes on")
+    assert (await cluster.lease()).epoch == 1
+
+
+def free_port() -> str:
+    """A port that nothing listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return str(listener.getsockname()[1])
 
 
 @pytest.mark.kill
