@@ -38,7 +38,7 @@ class ApiSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What an API worker is told; durations carry their unit.
 
     ``jwt_secrets``: valid values of ``JWT_SECRET``, the current one first. ``trusted_proxies``: networks whose
-    ``X-Forwarded-For`` is believed.
+    ``X-Forwarded-For`` is believed. ``engine_holder``: the name of the engine of the same replica.
     """
 
     jwt_secrets: tuple[str, ...]
@@ -48,6 +48,7 @@ class ApiSettings(msgspec.Struct, frozen=True, kw_only=True):
     receive_window_default_ms: int = 5000
     receive_window_max_ms: int = 60_000
     api_key_cache_ttl_s: float = 60.0
+    engine_holder: str = ""
 
 
 class Engine(Protocol):

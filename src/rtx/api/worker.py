@@ -119,6 +119,7 @@ def _api_settings(settings: Settings) -> ApiSettings:
         trusted_proxies=settings.trusted_proxies,
         request_body_bytes_max=settings.request_body_bytes_max,
         engine_timeout_s=settings.engine_timeout_s,
+        engine_holder=settings.engine_holder,
     )
 
 

@@ -83,6 +83,13 @@ class ReplicaStore:
         )
         return [ReplicaReport(*row) for row in rows]
 
+    async def divergence(self, holder: str) -> tuple[int, str] | None:
+        """Journal row and reason where this engine came to another state than the leader; None where it did not."""
+        row = await self._database.fetchrow(
+            "SELECT diverged_sequence, reason FROM engine_replicas WHERE holder = $1 AND diverged_sequence > 0", holder
+        )
+        return None if row is None else (row[0], row[1])
+
     async def forget_old(self) -> None:
         """Remove the reports of engines that have been gone for a day."""
         await self._database.execute(

@@ -163,11 +163,15 @@ async def running_backend(database_url: str, redis_url: str) -> AsyncIterator[Ba
         redis = Redis.from_url(redis_url)
         stack.push_async_callback(redis.aclose)
         link = await stack.enter_async_context(_connected_client(port))
-        api_settings = ApiSettings(jwt_secrets=(JWT_SECRET,), engine_timeout_s=5.0)
+        api_settings = ApiSettings(
+            jwt_secrets=(JWT_SECRET,), engine_timeout_s=5.0, engine_holder=settings.engine_holder
+        )
         context = make_context(api_settings, pool=pool, redis_client=redis, engine=link)
         application = create_application(context)
         await stack.enter_async_context(lifespan(application))
         await users.create(pool, "operator@example.com", hash_password(PASSWORD), role="operator")
+        # Answered as soon as the engine leads.
+        await link.position()
         backend = Backend(application, context, pool, link, stop_engine, Client(application))
         backend.operator = await backend.log_in("operator@example.com")
         yield backend

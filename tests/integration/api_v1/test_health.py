@@ -26,7 +26,8 @@ async def test_a_whole_backend_is_live_and_ready(own_backend: Backend) -> None:
     live, ready = await client.get("/health/live"), await client.get("/health/ready")
 
     assert (live.status, live.json["status"]) == (200, "live")
-    assert (ready.status, ready.json) == (200, {"status": "ready", "checks": {"database": "ok", "engine": "ok"}})
+    checks = {"database": "ok", "engine": "ok", "replica": "ok"}
+    assert (ready.status, ready.json) == (200, {"status": "ready", "checks": checks})
     assert (await client.request("HEAD", "/health/ready")).status == 200
 
 
@@ -40,7 +41,7 @@ async def test_without_an_engine_a_worker_is_live_and_not_ready_and_says_why(own
     assert (await client.get("/health/live")).status == 200
     assert (with_leader.status, without_leader.status) == (503, 503)
     assert with_leader.json["checks"]["engine"].startswith("not connected to the leader test-engine")
-    assert without_leader.json["checks"] == {"database": "ok", "engine": "no engine leads"}
+    assert without_leader.json["checks"] == {"database": "ok", "engine": "no engine leads", "replica": "ok"}
 
 
 async def test_an_engine_that_does_not_lead_yet_makes_a_worker_not_ready(
@@ -54,6 +55,14 @@ async def test_an_engine_that_does_not_lead_yet_makes_a_worker_not_ready(
 
     assert ready.status == 503
     assert ready.json["checks"]["engine"].startswith("the engine does not answer")
+
+
+async def test_a_replica_whose_engine_diverged_is_not_ready_and_says_at_which_row(own_backend: Backend) -> None:
+    await own_backend.pool.execute("UPDATE engine_replicas SET diverged_sequence = 7, reason = 'journal row 7: why'")
+    ready = await own_backend.client().get("/health/ready")
+
+    assert ready.status == 503
+    assert ready.json["checks"] == {"database": "ok", "engine": "ok", "replica": "journal row 7: why"}
 
 
 async def test_without_a_database_a_worker_is_live_and_not_ready_and_says_why(own_backend: Backend) -> None:

@@ -9,6 +9,7 @@ from typing import Final
 from rtx.api.context import ApiContext
 from rtx.link.client import EngineError
 from rtx.store.lease import Lease, LeaseStore
+from rtx.store.replicas import ReplicaStore
 
 VERSION: Final = version("rtx")
 
@@ -19,16 +20,26 @@ _ENGINE_TIMEOUT_S: Final = 1.0
 
 
 async def readiness(context: ApiContext) -> dict[str, str]:
-    """Each check with "ok" or what is wrong: ``database`` (it answers) and ``engine`` (the leader is connected).
+    """Each check with "ok" or what is wrong.
 
-    Redis is none of them: without it orders go through and only streams pause.
+    ``database``: it answers. ``engine``: one leads and answers through this worker. ``replica``: this replica's own
+    engine came to no other state than the leader's. Redis is none of them: without it orders go through and only
+    streams pause.
     """
     try:
         async with asyncio.timeout(_TIMEOUT_S):
             lease = await LeaseStore(context.pool).read()
+            divergence = await ReplicaStore(context.pool).divergence(context.settings.engine_holder)
     except Exception as error:  # noqa: BLE001 - whatever it is, it keeps this worker from being of use
         return {"database": f"does not answer ({type(error).__name__})", "engine": await _engine(context, None)}
-    return {"database": OK, "engine": await _engine(context, lease)}
+    return {"database": OK, "engine": await _engine(context, lease), "replica": _replica(divergence)}
+
+
+def _replica(divergence: tuple[int, str] | None) -> str:
+    if divergence is None:
+        return OK
+    sequence, reason = divergence
+    return reason or f"its engine reads the journal again, from before row {sequence} at which it went wrong"
 
 
 def is_passed(checks: dict[str, str]) -> bool:
