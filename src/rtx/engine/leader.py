@@ -34,7 +34,7 @@ from rtx.store.connection import DATABASE_ERRORS
 from rtx.store.errors import StoreError
 from rtx.store.handovers import HandoverOrder
 from rtx.store.lease import Acquired, Release
-from rtx.store.replicas import ReplicaReport
+from rtx.store.replicas import FOLLOWING, ReplicaReport
 
 _log = get_logger(__name__)
 
@@ -271,10 +271,14 @@ class Leader:
         deadline_s = self._surroundings.monotonic_s() + PROOF_TIMEOUT_S
         while self._surroundings.monotonic_s() < deadline_s:
             for report in await self._stores.replicas.all():
-                if report.holder == successor.holder and report.checkpoint_sequence >= checkpoint_sequence:
+                if report.holder != successor.holder:
+                    continue
+                if report.state != FOLLOWING:
+                    # What it had compared before says nothing any more.
+                    reason = f": {report.reason}" if report.reason else ""
+                    raise NoSuccessorError(f"{report.holder} is {report.state}{reason}")
+                if report.checkpoint_sequence >= checkpoint_sequence:
                     return successor
-                if report.holder == successor.holder and report.reason:
-                    raise NoSuccessorError(f"{report.holder} is {report.state}: {report.reason}")
             await asyncio.sleep(PROOF_POLL_INTERVAL_S)
         raise NoSuccessorError(
             f"{successor.holder} did not verify the checkpoint at journal row {checkpoint_sequence} "

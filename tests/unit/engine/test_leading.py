@@ -19,7 +19,7 @@ from rtx.link.messages import SUBMIT, UNAVAILABLE, Request
 from rtx.store.entries import Batch, JournalEntry, entry_hash
 from rtx.store.handovers import HandoverOrder
 from rtx.store.lease import Acquired, Candidate
-from rtx.store.replicas import LEADING, ReplicaReport
+from rtx.store.replicas import DIVERGED, FOLLOWING, LEADING, RECOVERING, ReplicaReport
 
 
 @pytest.fixture
@@ -83,6 +83,38 @@ async def test_it_reports_again_after_a_report_failed(world: World, monkeypatch:
     replica = Replica(world)
     await replica.until(reported)
     await replica.stop()
+
+
+@pytest.mark.parametrize("state", [DIVERGED, RECOVERING])
+async def test_one_that_follows_no_more_is_no_successor_whatever_it_compared_before(world: World, state: str) -> None:
+    commit = world.journal.commit
+
+    def report(state: str, checkpoint_sequence: int, reason: str = "") -> ReplicaReport:
+        address = replica.service._engine.address
+        return ReplicaReport("other", address, "green", "1", 1, state, 0, 7, checkpoint_sequence, 0, 0.0, 0, reason, 1)
+
+    async def commit_and_leave(batch: Batch) -> None:
+        await commit(batch)
+        await world.replicas.report(report(state, batch.entries[-1].sequence, "its state is another one"))
+
+    await free(world)
+    replica = Replica(world)
+    await replica.until(replica.publisher.announced)
+    await world.replicas.report(report(FOLLOWING, 0))
+    world.journal.commit = commit_and_leave  # type: ignore[method-assign]
+    handover_id = await world.handovers.request("green", 10.0)
+    refused = asyncio.Event()
+    refuse = world.handovers.refuse
+
+    async def note(handover_id: int, reason: str) -> bool:
+        refused.set()
+        return await refuse(handover_id, reason)
+
+    world.handovers.refuse = note  # type: ignore[method-assign]
+    await replica.until(refused)
+    await replica.stop()
+    (order,) = (order for order in world.lease.orders if order.handover_id == handover_id)
+    assert (order.state, order.reason) == ("refused", f"other is {state}: its state is another one")
 
 
 async def test_what_is_unanswered_is_sent_back_before_anything_else_has_ended(
