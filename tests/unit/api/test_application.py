@@ -69,6 +69,9 @@ class BrokenEngine:
     async def book(self, market_id: int, limit: int) -> tuple[int, BookAnswer]:
         raise self.error
 
+    async def deadlines(self, account_id: int) -> list[tuple[str, int]]:
+        raise self.error
+
     async def state_hash(self) -> tuple[int, bytes]:
         raise self.error
 
