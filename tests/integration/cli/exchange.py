@@ -18,6 +18,8 @@ from rtx.store.replicas import FOLLOWING, LEADING, ReplicaReport, ReplicaStore
 
 TIMEOUT_S: Final = 30.0
 POLL_INTERVAL_S: Final = 0.02
+FRESH_S: Final = -3_600.0
+"""Age of a report that does not get old while a test goes on, however slow the machine is."""
 
 
 class PlayedExchange:
@@ -43,7 +45,7 @@ class PlayedExchange:
         holder: str,
         colour: str = "blue",
         *,
-        seen_s: float = 0.0,
+        seen_s: float = FRESH_S,
         state: str = FOLLOWING,
         epoch: int = 0,
         rules_latest: int = 2,

@@ -45,7 +45,7 @@ async def test_the_leader_journals_it_once(cluster: Cluster) -> None:
 async def test_engines_that_would_stop_are_named(exchange: PlayedExchange) -> None:
     await exchange.lead("green-1", "green")
     await exchange.report("blue-1", rules_latest=1)
-    await exchange.report("blue-2", rules_latest=1, seen_s=5.0)
+    await exchange.report("blue-2", rules_latest=1)
     await exchange.report("blue-3", rules_latest=1, seen_s=20.0)
     await exchange.report("blue-4", rules_latest=1, state=STOPPED)
     done = await exchange.run("activate-rules", "2", variables=SECRET)
