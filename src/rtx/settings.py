@@ -57,6 +57,7 @@ class Settings:
     redis_url: str = field(repr=False)
     jwt_secret: str = field(repr=False)
     jwt_secret_previous: str | None = field(default=None, repr=False)
+    database_replica_url: str | None = field(default=None, repr=False)
     sentry_dsn: str | None = field(default=None, repr=False)
     environment: str = "production"
     colour: str = "blue"
@@ -340,6 +341,7 @@ _PORT: Final = _integer(0, 65_535)
 
 _VARIABLES: Final[tuple[tuple[str, str, Callable[[str], object], object], ...]] = (
     ("database_url", "DATABASE_URL", _database_url, _REQUIRED),
+    ("database_replica_url", "DATABASE_REPLICA_URL", _database_url, None),
     ("redis_url", "REDIS_URL", _redis_url, _REQUIRED),
     ("jwt_secret", "JWT_SECRET", _secret, _REQUIRED),
     ("jwt_secret_previous", "JWT_SECRET_PREVIOUS", _secret, None),

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rtx.api.api_key_cache import ApiKeyCache
     from rtx.api.auth.service import Authentication
     from rtx.api.book_reader import BookReader
+    from rtx.api.history_reads import HistoryReads
     from rtx.api.markets import MarketDirectory
     from rtx.link.client import Applied
 
@@ -110,6 +111,7 @@ class ApiContext:
 
     settings: ApiSettings
     pool: Pool
+    history: HistoryReads
     engine: Engine
     redis: redis.asyncio.Redis
     secrets: SecretBox

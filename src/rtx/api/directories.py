@@ -14,6 +14,7 @@ from rtx.api.api_key_cache import ApiKey, ApiKeyCache
 from rtx.api.auth.service import Authentication
 from rtx.api.book_reader import BookReader
 from rtx.api.context import ApiContext, ApiSettings, Engine
+from rtx.api.history_reads import HistoryReads
 from rtx.api.markets import Asset, Market, MarketDirectory
 from rtx.api.notifications import NotificationListener
 from rtx.api.secrets_at_rest import SecretBox, UndecryptableSecretError
@@ -32,12 +33,17 @@ def make_context(
     redis_client: redis.asyncio.Redis,
     engine: Engine,
     clock_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+    history: HistoryReads | None = None,
 ) -> ApiContext:
-    """Put a worker's context together from its connections, which stay the caller's to close."""
+    """Put a worker's context together from its connections, which stay the caller's to close.
+
+    Without ``history`` everything is read from ``pool``.
+    """
     secrets = SecretBox(settings.jwt_secrets)
     return ApiContext(
         settings=settings,
         pool=pool,
+        history=history or HistoryReads(pool),
         engine=engine,
         redis=redis_client,
         secrets=secrets,

@@ -16,6 +16,7 @@ from redis.asyncio import Redis
 from rtx.api.application import create_application
 from rtx.api.context import ApiSettings
 from rtx.api.directories import make_context
+from rtx.api.history_reads import HistoryReads
 from rtx.api.order_entry_protocol import OrderEntryProtocol
 from rtx.api.streams.websocket_protocol import StreamWebSocketProtocol
 from rtx.link.client import EngineClient
@@ -66,7 +67,16 @@ async def serve(settings: Settings) -> None:
         engine = EngineClient(derive_key(settings.jwt_secret), _locator(pool))
         engine.start()
         stack.push_async_callback(engine.stop)
-        context = make_context(_api_settings(settings), pool=pool, redis_client=redis, engine=engine)
+        replica = await _replica(settings)
+        if replica is not None:
+            stack.callback(replica.terminate)
+        context = make_context(
+            _api_settings(settings),
+            pool=pool,
+            redis_client=redis,
+            engine=engine,
+            history=HistoryReads(pool, replica, lambda: engine.known_sequence),
+        )
         server = _Server(_configuration(settings, create_application(context)))
         watch = asyncio.create_task(_stop_server(server, stopping))
         stack.callback(watch.cancel)
@@ -93,6 +103,18 @@ async def _connect_database(settings: Settings, stopping: asyncio.Event) -> Pool
             _log.warning("waiting for the database", error=f"{type(error).__name__}: {error}")
             await asyncio.sleep(DATABASE_RETRY_INTERVAL_S)
     return None
+
+
+async def _replica(settings: Settings) -> Pool | None:
+    """The pool of the replica, if there is one; it connects when it is first needed, so that it may be away now."""
+    if settings.database_replica_url is None:
+        return None
+    return await create_pool(
+        settings.database_replica_url,
+        application_name="rtx-api-history",
+        minimum_size=0,
+        maximum_size=settings.database_pool_connections_max,
+    )
 
 
 def _locator(pool: Pool) -> Callable[[], Awaitable[tuple[str, int] | None]]:

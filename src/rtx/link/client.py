@@ -127,6 +127,9 @@ class EngineClient:
         self._outbox: list[Request] = []
         self._flush_is_scheduled = False
         self._frames_received = 0
+        self.known_sequence = 0
+        """The newest journal position that an answer named."""
+
         self._tasks: list[asyncio.Task[None]] = []
         self._is_stopped = False
 
@@ -298,6 +301,7 @@ class EngineClient:
             if response.status == UNAVAILABLE:
                 self._take_back(connection, response)
                 continue
+            self.known_sequence = max(self.known_sequence, response.sequence)
             pending = self._pending.pop(response.number, None)
             if pending is not None:
                 is_answered = True

@@ -71,6 +71,10 @@ PUBLISH_FAILURES: Final = Counter(
     "rtx_publish_failures_total", "Market data updates that Redis did not take; trading is not touched by it."
 )
 
+HISTORY_READS: Final = Counter(
+    "rtx_history_reads_total", "Reads of history, by the database that answered.", ["source"]
+)
+
 PROCESSES_UP: Final = Gauge(
     "rtx_processes", "Processes of this backend that run.", ["role"], multiprocess_mode="livemostrecent"
 )

@@ -88,6 +88,7 @@ def make_context(engine: BrokenEngine, find_key: Callable[[str], Any]) -> ApiCon
 
     return ApiContext(
         settings=ApiSettings(jwt_secrets=("secret",), request_body_bytes_max=1000),
+        history=cast("Any", None),
         pool=cast("Any", None),
         engine=engine,
         redis=cast("Any", None),

@@ -64,15 +64,17 @@ async def trades(
     time_divisor: int,
 ) -> list[OwnTrade]:
     """Give trades of an account in a market, ascending."""
-    found = await stored_trades.of_account(
-        context.pool,
-        account_id,
-        market.market_id,
-        order_id=order_id,
-        from_id=from_id,
-        start_time_us=start_time_us,
-        end_time_us=end_time_us,
-        limit=limit,
+    found = await context.history.read(
+        lambda database: stored_trades.of_account(
+            database,
+            account_id,
+            market.market_id,
+            order_id=order_id,
+            from_id=from_id,
+            start_time_us=start_time_us,
+            end_time_us=end_time_us,
+            limit=limit,
+        )
     )
     listed = []
     for trade in found:

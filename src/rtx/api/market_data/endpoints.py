@@ -104,7 +104,7 @@ async def trades(request: BinanceRequest) -> bytes:
     """GET /api/v3/trades."""
     market = await market_named(request.context.markets, request.parameters)
     limit = limit_of(request.parameters, _ROWS_DEFAULT, _ROWS_MAXIMUM)
-    found = await stored_trades.recent(request.context.pool, market.market_id, limit)
+    found = await request.context.history.read(lambda database: stored_trades.recent(database, market.market_id, limit))
     return _encode(service.public_trades(market, found, request.time_divisor))
 
 
@@ -113,11 +113,12 @@ async def historical_trades(request: BinanceRequest) -> bytes:
     market = await market_named(request.context.markets, request.parameters)
     limit = limit_of(request.parameters, _ROWS_DEFAULT, _ROWS_MAXIMUM)
     from_id = optional_number(request.parameters, "fromId")
-    pool = request.context.pool
-    found = (
-        await stored_trades.recent(pool, market.market_id, limit)
-        if from_id is None
-        else await stored_trades.from_id(pool, market.market_id, from_id, limit)
+    found = await request.context.history.read(
+        lambda database: (
+            stored_trades.recent(database, market.market_id, limit)
+            if from_id is None
+            else stored_trades.from_id(database, market.market_id, from_id, limit)
+        )
     )
     return _encode(service.public_trades(market, found, request.time_divisor))
 

@@ -80,13 +80,15 @@ async def aggregated_trades(
     time_divisor: int,
 ) -> list[AggregatedTrade]:
     """Give trades of one taker at one price together."""
-    found = await stored_trades.aggregated(
-        context.pool,
-        market.market_id,
-        from_id=from_id,
-        start_time_us=start_time_us,
-        end_time_us=end_time_us,
-        limit=limit,
+    found = await context.history.read(
+        lambda database: stored_trades.aggregated(
+            database,
+            market.market_id,
+            from_id=from_id,
+            start_time_us=start_time_us,
+            end_time_us=end_time_us,
+            limit=limit,
+        )
     )
     return [
         AggregatedTrade(
@@ -115,15 +117,18 @@ async def candles(
     time_divisor: int,
 ) -> list[Candle]:
     """Give candles as the arrays of /api/v3/klines."""
-    found = await stored_candles.find(
-        context.pool,
-        market.market_id,
-        interval,
-        now_us=context.clock_us(),
-        start_time_us=start_time_us,
-        end_time_us=end_time_us,
-        limit=limit,
-        offset_s=offset_s,
+    now_us = context.clock_us()
+    found = await context.history.read(
+        lambda database: stored_candles.find(
+            database,
+            market.market_id,
+            interval,
+            now_us=now_us,
+            start_time_us=start_time_us,
+            end_time_us=end_time_us,
+            limit=limit,
+            offset_s=offset_s,
+        )
     )
     units_per_s = 1_000_000 // time_divisor
     return [
@@ -147,7 +152,10 @@ async def candles(
 
 async def average_price(context: ApiContext, market: Market, time_divisor: int) -> AveragePrice:
     """Give the volume-weighted average price of the last minutes, or the last price when nothing was traded."""
-    average = await stored_statistics.average_price(context.pool, market.market_id, now_us=context.clock_us())
+    now_us = context.clock_us()
+    average = await context.history.read(
+        lambda database: stored_statistics.average_price(database, market.market_id, now_us=now_us)
+    )
     return AveragePrice(
         AVERAGE_PRICE_MINUTES,
         average_price_text(market, average.volume, average.quote_volume, average.last_price),
@@ -198,7 +206,10 @@ async def mini_tickers(context: ApiContext, markets: Sequence[Market], time_divi
 
 async def _day_statistics(context: ApiContext, markets: Sequence[Market]) -> dict[int, MarketStatistics]:
     market_id = markets[0].market_id if len(markets) == 1 else None
-    found = await stored_statistics.day(context.pool, now_us=context.clock_us(), market_id=market_id)
+    now_us = context.clock_us()
+    found = await context.history.read(
+        lambda database: stored_statistics.day(database, now_us=now_us, market_id=market_id)
+    )
     return {statistics.market_id: statistics for statistics in found}
 
 

@@ -115,14 +115,18 @@ async def query_all_orders(request: BinanceRequest) -> bytes:
     parameters = request.parameters
     market = await market_named(request.context.markets, parameters)
     start_time_us, end_time_us = time_range_us(parameters, _HOURS_MAXIMUM)
-    found = await stored_orders.find_all(
-        request.context.pool,
-        request.account_id,
-        market.market_id,
-        from_order_id=optional_number(parameters, "orderId"),
-        start_time_us=start_time_us,
-        end_time_us=end_time_us,
-        limit=limit_of(parameters, _ORDERS_DEFAULT, _ORDERS_MAXIMUM),
+    from_order_id = optional_number(parameters, "orderId")
+    limit = limit_of(parameters, _ORDERS_DEFAULT, _ORDERS_MAXIMUM)
+    found = await request.context.history.read(
+        lambda database: stored_orders.find_all(
+            database,
+            request.account_id,
+            market.market_id,
+            from_order_id=from_order_id,
+            start_time_us=start_time_us,
+            end_time_us=end_time_us,
+            limit=limit,
+        )
     )
     return rendering.encode([rendering.queried(market, order, request.time_divisor) for order in found])
 
