@@ -60,6 +60,7 @@ async def test_a_worker_of_the_version_before_is_served() -> None:
 
 async def test_an_engine_of_the_version_before_is_followed() -> None:
     requests: asyncio.Queue[Any] = asyncio.Queue()
+    ended = asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         peer = Peer(reader, writer)
@@ -79,8 +80,9 @@ async def test_an_engine_of_the_version_before_is_followed() -> None:
                     else:
                         requests.put_nowait(rest)
                         peer.send(msgspec.msgpack.encode([[number, 0, 7, 9, msgspec.Raw(encode_events(EVENTS))]]))
-        except asyncio.IncompleteReadError:
+        except (asyncio.IncompleteReadError, ConnectionResetError):
             peer.close()
+            ended.set()
 
     server = await asyncio.start_server(serve, HOST, 0)
 
@@ -95,5 +97,6 @@ async def test_an_engine_of_the_version_before_is_followed() -> None:
         _payload, command_id, request_id, may_be_known, request_hash = await requests.get()
         assert (command_id, request_id, may_be_known, request_hash) == (COMMAND_ID, "request", True, b"")
         await client.stop()
+        await ended.wait()
         server.close()
         await server.wait_closed()
