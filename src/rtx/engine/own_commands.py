@@ -56,6 +56,11 @@ class OwnCommands:
             raise OwnCommandFailedError(f"{type(command).__name__} was not done (answer {response.status})")
         return response.sequence
 
+    @property
+    def is_closed(self) -> bool:
+        """Never: it ends with the engine."""
+        return False
+
     def send(self, responses: list[Response]) -> None:
         """Take answers; called by the sequencer."""
         for response in responses:

@@ -298,6 +298,9 @@ class Sequencer:
             # It was sent back meanwhile, and cancelled; a database client may lose a cancellation.
             return
         self._lookups_under_way.discard(lookup)
+        if lookup.connection.is_closed:
+            # They came again over another connection, and may have been refused there.
+            return
         if self._sequence - sequence > self._answers.count_max or not self._may_lead():
             # What the journal did not have yet, memory may have forgotten already.
             lookup.connection.send(unavailable(lookup.requests))
@@ -509,7 +512,10 @@ class Sequencer:
     def _take_queue(self) -> None:
         queue = self._queue
         while queue and self._batch.size < self._batch_commands_max:
-            self._apply(*queue.popleft())
+            connection, request = queue.popleft()
+            # What came over a connection that ended came again over another one, and may have been refused there.
+            if not connection.is_closed:
+                self._apply(connection, request)
 
     # -- publishing -----------------------------------------------------------------------------------------------
 

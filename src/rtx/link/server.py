@@ -49,6 +49,11 @@ _request_decoder = msgspec.msgpack.Decoder(list[Request])
 class Connection(Protocol):
     """Where answers go."""
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether the API worker is gone, or has another connection now: what it still wants it asks for again."""
+        ...
+
     def send(self, responses: list[Response]) -> None:
         """Send answers; does nothing when the API worker is gone (it asks again over its next connection)."""
         ...
@@ -160,6 +165,10 @@ class _ServerConnection(asyncio.Protocol):
                     self.send([Response(request.number, UNAVAILABLE, 0, 0, _NOTHING) for request in late])
                 return
         self._server.handle(self, requests)
+
+    @property
+    def is_closed(self) -> bool:
+        return self._transport is None
 
     def send(self, responses: list[Response]) -> None:
         transport = self._transport

@@ -125,6 +125,7 @@ class Worker:
     def __init__(self) -> None:
         self.frames: list[list[Response]] = []
         self.answers: dict[int, list[Response]] = {}
+        self.is_closed = False
         self._arrived = asyncio.Event()
 
     def send(self, responses: list[Response]) -> None:

@@ -9,7 +9,15 @@ from tests.unit.engine.leader import Leader, Worker
 
 from rtx.core.snapshot import state_hash
 from rtx.engine.sequencer import SequencerFailedError
-from rtx.link.messages import ANSWERED, APPLIED, OVERLOADED, UNAVAILABLE
+from rtx.link.messages import ANSWERED, APPLIED, OVERLOADED, UNAVAILABLE, Response
+
+
+async def done_by(leader: Leader, worker: Worker) -> Response:
+    """The answer to an order that is placed now."""
+    leader.journal.holds_commits = False
+    order = leader.bid()
+    leader.sequencer.handle(worker, [order])
+    return await worker.answer(order)
 
 
 async def test_commands_beyond_a_batch_wait_in_their_order() -> None:
@@ -87,6 +95,35 @@ async def test_a_copy_that_waits_twice_is_done_once() -> None:
     commit.go_on()
     assert (await worker.answer(copies[0])).sequence == (await worker.answer(copies[1])).sequence
     assert len(leader.journaled(order)) == 1
+
+
+async def test_what_waits_over_a_connection_that_ended_is_not_done_when_its_copy_was_refused() -> None:
+    leader, lost, worker = await Leader.start(batch_commands_max=1, queue_commands_max=1), Worker(), Worker()
+    first, order = leader.bid(), leader.bid()
+    leader.sequencer.handle(lost, [first, order])
+    commit = await leader.journal.next_commit()
+    lost.is_closed = True
+    again = leader.again(order)
+    leader.sequencer.handle(worker, [again])
+    assert (await worker.answer(again)).status == OVERLOADED
+    commit.go_on()
+    await lost.answer(first)
+    assert (await done_by(leader, worker)).status == APPLIED
+    assert leader.journaled(order) == []
+
+
+async def test_what_is_looked_up_for_a_connection_that_ended_is_not_done_either() -> None:
+    leader, lost, worker = await Leader.start(), Worker(), Worker()
+    leader.journal.holds_lookups = True
+    order = leader.again(leader.bid())
+    leader.sequencer.handle(lost, [order])
+    lookup = await leader.journal.next_lookup()
+    lost.is_closed = True
+    lookup.go_on()
+    leader.journal.holds_lookups = False
+    for _ in range(2):
+        assert (await done_by(leader, worker)).status == APPLIED
+    assert leader.journaled(order) == []
 
 
 async def test_closing_commits_what_was_matched_and_sends_back_the_rest() -> None:

@@ -26,6 +26,7 @@ class Senders:
         self.answers: dict[bytes, list[Response]] = {}
         self.unanswered: dict[int, Request] = {}
         self.late: list[Request] = []
+        self.is_closed = False
 
     def send(self, responses: list[Response]) -> None:
         for response in responses:
