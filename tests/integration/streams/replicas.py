@@ -25,6 +25,9 @@ from rtx.store.connection import create_pool
 from rtx.store.handovers import HandoverStore
 from rtx.store.replicas import ReplicaStore
 
+REPORT_AGE_S_MAX: Final = 1.5
+"""Engines report themselves once a second."""
+
 HOLDERS: Final = ("engine-a", "engine-b")
 
 
@@ -80,9 +83,16 @@ class Replicas:
         leader = await self.leader()
         successor = next(holder for holder in HOLDERS if holder != leader)
         await self._until_followed(successor)
-        lease = await self.cluster.lease()
-        await HandoverStore(self.cluster.pool).request(successor, TIMEOUT_S)
-        await self.cluster.until_led(successor, lease.epoch)
+        handovers = HandoverStore(self.cluster.pool)
+        handover_id = await handovers.request(successor, TIMEOUT_S)
+
+        async def is_taken() -> bool:
+            handover = await handovers.read(handover_id)
+            assert handover is not None
+            assert handover.state != "refused", handover.reason
+            return handover.state == "taken"
+
+        await eventually(is_taken)
 
     async def kill_leader(self) -> None:
         """End the leader as ``kill -9`` does, and start it again; returns when the other one leads."""
@@ -91,12 +101,27 @@ class Replicas:
         await self._until_followed(successor)
         self.engines[lease.holder].kill()
         await self.cluster.until_led(successor, lease.epoch)
+        await self._until_forgotten(lease.holder)
         self.engines[lease.holder] = self.cluster.start_engine(lease.holder)
 
+    async def _until_forgotten(self, holder: str) -> None:
+        """Wait until what an engine said last is old."""
+
+        async def is_old() -> bool:
+            reports = await ReplicaStore(self.cluster.pool).all()
+            return all(report.holder != holder or report.seen_s >= REPORT_AGE_S_MAX for report in reports)
+
+        await eventually(is_old)
+
     async def _until_followed(self, holder: str) -> None:
+        """Wait until an engine follows; not only did before it was killed."""
+
         async def is_following() -> bool:
             reports = await ReplicaStore(self.cluster.pool).all()
-            return any(report.holder == holder and report.state == "following" for report in reports)
+            return any(
+                report.holder == holder and report.state == "following" and report.seen_s < REPORT_AGE_S_MAX
+                for report in reports
+            )
 
         await eventually(is_following)
 
