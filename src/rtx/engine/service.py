@@ -120,10 +120,11 @@ class EngineService:
         await stores.lease.surrender(self._settings.engine_holder)
         await stores.replicas.forget_old()
         try:
+            if self._standby is not None and not await self._standby.read_from(stores.reads):
+                _log.warning("the journal lost rows, reading it anew", sequence=self._standby.sequence)
+                self._take_standby().dismantle()
             if self._standby is None:
                 self._standby = await self._recover(stores)
-            else:
-                self._standby.read_from(stores.reads)
             while not self._stopping.is_set():
                 taken = await self._stand_by(stores, self._standby)
                 if taken is not None:

@@ -105,9 +105,14 @@ class Standby:
         """What a leader starts from."""
         return Recovered(self._exchange, self._sequence, self._hash, self._snapshot_sequence, self._book_positions)
 
-    def read_from(self, reads: JournalBackend) -> None:
-        """Go on over another connection to the same journal."""
+    async def read_from(self, reads: JournalBackend) -> bool:
+        """Go on over another connection; False when the journal there is not the one that was followed."""
         self._reads = reads
+        try:
+            await self._read(0)
+        except JournalCorruptError:
+            return False
+        return True
 
     async def follow(self) -> bool:
         """Do what was journaled since, at most :data:`ROWS_PER_READ` rows; True when there may be more at once.
@@ -115,7 +120,7 @@ class Standby:
         Raises :class:`DivergedError`; this object is then spent.
         """
         try:
-            entries = await self._reads.read_after(self._sequence, ROWS_PER_READ)
+            entries = await self._read(ROWS_PER_READ)
             self._replay(entries)
         except (ReplayDivergedError, JournalCorruptError) as error:
             agreed_sequence = max(self._snapshot_sequence, self.checkpoint_sequence)
@@ -131,14 +136,25 @@ class Standby:
         """Free the memory of an exchange that nobody needs any more."""
         dismantle(self._exchange)
 
+    async def _read(self, limit: int) -> list[JournalEntry]:
+        """At most ``limit`` rows that come next, of a journal that has the row on which this exchange stands.
+
+        A server that took another's place may have lost rows. Raises JournalCorruptError.
+        """
+        if not self._sequence:
+            return await self._reads.read_after(0, limit)
+        entries = await self._reads.read_after(self._sequence - 1, limit + 1)
+        if not entries:
+            raise JournalCorruptError(self._sequence, "is missing")
+        if entries[0].hash != self._hash:
+            raise JournalCorruptError(self._sequence, "is not the row that was done again here")
+        return entries[1:]
+
     def _replay(self, entries: Sequence[JournalEntry]) -> None:
         self.lag_rows = len(entries)
         if not entries:
             return
         first = entries[0]
-        if first.previous_hash != self._hash:
-            # The row that this exchange stands on is not the journal's any more.
-            raise JournalCorruptError(first.sequence, "does not follow from the row that was done again before it")
         for entry in entries:
             events = replay_entry(self._exchange, entry)
             self._answers.add(entry.command_id, answer_of(entry, events))
