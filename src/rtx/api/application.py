@@ -31,7 +31,7 @@ from rtx.api.requests import Begun, BinanceRequest, BinanceRoute, parse_paramete
 from rtx.api.signed_requests import api_key_name, check_key, check_signed, find_key
 from rtx.api.telemetry import UNKNOWN_ROUTE, RequestLog, RequestMetrics
 from rtx.link.messages import Response
-from rtx.store.connection import CONNECTION_ERRORS
+from rtx.store.connection import CONNECTION_ERRORS, LOST_CONNECTION_ERRORS
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -190,7 +190,7 @@ class Application:
             if route is None:
                 raise errors.method_not_allowed(", ".join(sorted(methods)))
             request = await self._receive_exact(route, incoming, scope["query_string"], receive)
-            content = await route.handler(request)
+            content = await _handle(route, request)
         except Exception as raised:  # noqa: BLE001 - whatever it is, the client gets an answer
             error = _as_api_error(raised, incoming.request_id)
             content, status, code = error.body(), error.http_status, error.code
@@ -438,6 +438,19 @@ def _time_divisor(headers: dict[bytes, bytes]) -> int:
     if name == b"MILLISECOND":
         return 1000
     raise ApiError(errors.INVALID_TIME_UNIT, "Invalid value for time unit; expected either MICROSECOND or MILLISECOND.")
+
+
+async def _handle(route: BinanceRoute, request: BinanceRequest) -> bytes:
+    """Have a request answered; what only reads is tried again when the connection that it got turns out to be gone.
+
+    After the network was cut, a pool holds connections that the server has closed and that look alive here.
+    """
+    try:
+        return await route.handler(request)
+    except LOST_CONNECTION_ERRORS:
+        if route.method != "GET":
+            raise
+    return await route.handler(request)
 
 
 def _as_api_error(raised: Exception, request_id: str) -> ApiError:

@@ -26,6 +26,9 @@ CONNECTION_ERRORS: Final = (
 )
 """What a call raises when the database is out of reach, starting, stopping or full, or was lost on the way."""
 
+LOST_CONNECTION_ERRORS: Final = (ConnectionError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError)
+"""Those of them that say that the connection is gone: over another one the call may go through at once."""
+
 DATABASE_ERRORS: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
 """What a call raises whatever is wrong with the database."""
 

@@ -7,7 +7,7 @@ import hmac
 import io
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
@@ -29,6 +29,7 @@ from rtx.api.context import ApiContext, ApiSettings, context_of, request_id_of
 from rtx.api.errors import ApiError
 from rtx.api.markets import Asset, Market, MarketDirectory
 from rtx.api.orders.endpoints import ROUTES
+from rtx.api.requests import BinanceRequest, route
 from rtx.api.secrets_at_rest import SecretBox
 from rtx.api.telemetry import RequestLog
 from rtx.core.commands import AnyCommand, MarketFilters
@@ -110,6 +111,19 @@ async def greet(request: Request) -> JSONResponse:
         raise ApiError(-9010, "Nobody is here.", 403, field="name")
     assert context_of(request).settings.request_body_bytes_max == 1000
     return JSONResponse({"name": request.path_params["name"], "requestId": request_id_of(request)})
+
+
+def losing_connections(count: int) -> tuple[list[BinanceRequest], Callable[[BinanceRequest], Awaitable[bytes]]]:
+    """A handler that meets so many lost connections before it answers, and the requests that it got."""
+    requests: list[BinanceRequest] = []
+
+    async def handle(request: BinanceRequest) -> bytes:
+        requests.append(request)
+        if len(requests) <= count:
+            raise asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")
+        return b'{"read":true}'
+
+    return requests, handle
 
 
 OUR_ROUTES = [Route("/hello/{name}", greet), Route("/hello", greet, methods=["GET", "POST"])]
@@ -203,6 +217,16 @@ async def test_without_the_database_a_request_may_be_tried_again(setting: Settin
     setting.key_error = error
     answer = await setting.place_order()
     assert (answer.status, answer.json["code"]) == (503, -1001)
+
+
+async def test_what_only_reads_is_tried_again_over_another_connection(setting: Setting) -> None:
+    for method, losses, status, calls in (("GET", 1, 200, 2), ("GET", 2, 503, 2), ("POST", 1, 503, 1)):
+        requests, handle = losing_connections(losses)
+        application = Application(
+            setting.context, [route(method, "/api/v3/read", handle)], [], RequestLog(io.BytesIO())
+        )
+        answer = await Client(application).request(method, "/api/v3/read", body=b"")
+        assert (answer.status, len(requests)) == (status, calls)
 
 
 async def test_one_line_a_request_and_no_secrets_in_it(setting: Setting) -> None:
