@@ -1,8 +1,9 @@
 """Where history is read: from a replica of the database that is far enough, or from the primary.
 
-Far enough means that it has every journal row of which this worker has told a client: who placed an order and then asks
-for the history finds it there. A replica that is behind, away or slow costs nothing but the primary's time. What a
-decision rests on (balances, open orders, one order, keys) is never read here.
+Far enough means that it has every journal row that was committed when the question came, whichever worker told a client
+of it: so history never goes back, and who placed an order finds it there. The leader is asked for its position, once
+for all who ask at about the same time. A replica that is behind, away or slow costs nothing but the primary's time.
+What a decision rests on (balances, open orders, one order, keys) is never read here.
 """
 
 from __future__ import annotations
@@ -14,19 +15,38 @@ from typing import Final, TypeVar
 
 import structlog
 
+from rtx.link.client import EngineError
 from rtx.observability.metrics import HISTORY_READS
-from rtx.store.connection import DATABASE_ERRORS, Pool
-from rtx.store.journal import newest_sequence
+from rtx.store import replica_position
+from rtx.store.connection import DATABASE_ERRORS, Connection, Database, Pool
 
 Result = TypeVar("Result")
 
-_TIMEOUT_S: Final = 2.0
+POSITION_TIMEOUT_S: Final = 0.25
+"""How long the leader may take to say its position; without it the primary is read."""
+
+_CONNECT_TIMEOUT_S: Final = 1.0
+
+_CATCH_UP_S: Final = 0.05
+"""How long a replica is waited for that has not replayed the last commits yet: less than a read is slower for."""
+
+_CATCH_UP_INTERVAL_S: Final = 0.004
+
+_READ_TIMEOUT_S: Final = 2.0
 """A replica that takes longer is as good as away."""
 
 _PAUSE_S: Final = 1.0
-"""How long a replica that failed is not asked again."""
+"""How long a replica that is behind or failed is not asked again."""
 
 _log = structlog.get_logger("rtx.api.history_reads")
+
+
+class ReplicaBehindError(Exception):
+    """The replica does not have what was committed."""
+
+
+class ReplicaForeignError(Exception):
+    """The replica's journal is not the primary's."""
 
 
 class HistoryReads:
@@ -36,47 +56,108 @@ class HistoryReads:
         self,
         primary: Pool,
         replica: Pool | None = None,
-        known_sequence: Callable[[], int] = lambda: 0,
+        leader_position: Callable[[], Awaitable[int]] | None = None,
         *,
         monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``known_sequence``: the newest journal row of which this worker knows."""
+        """``leader_position`` gives the newest committed journal row; needed with a replica.
+
+        ``replica`` may lead to several, of which each connection is one.
+        """
         self._primary = primary
         self._replica = replica
-        self._known_sequence = known_sequence
+        self._position = _SharedPosition(leader_position) if leader_position is not None else None
         self._monotonic_s = monotonic_s
-        self._position = 0
-        self._asked_again_s = float("-inf")
-        self._is_used = True
+        self._not_before_s = float("-inf")
+        self._is_used: bool | None = None
+        """Whether the last read went to the replica; None before the first."""
 
-    async def read(self, query: Callable[[Pool], Awaitable[Result]]) -> Result:
+    async def read(self, query: Callable[[Database], Awaitable[Result]]) -> Result:
         """Give what ``query`` reads; it may be called twice, and must only read."""
-        if self._replica is not None and self._monotonic_s() >= self._asked_again_s:
+        if self._replica is not None and self._position is not None and self._monotonic_s() >= self._not_before_s:
             try:
-                async with asyncio.timeout(_TIMEOUT_S):
-                    if await self._is_far_enough(self._replica):
-                        found = await query(self._replica)
-                        self._note(is_used=True)
-                        HISTORY_READS.labels("replica").inc()
-                        return found
-                self._note(is_used=False, reason="it is behind")
-            except DATABASE_ERRORS as error:
-                self._asked_again_s = self._monotonic_s() + _PAUSE_S
-                self._note(is_used=False, reason=f"{type(error).__name__}: {error}")
+                wanted = await self._position.now()
+            except (EngineError, TimeoutError):
+                # Nobody leads for the moment, which is not the replica's fault.
+                self._not_before_s = self._monotonic_s() + _PAUSE_S
+            else:
+                try:
+                    found = await self._read_replica(self._replica, wanted, query)
+                except (*DATABASE_ERRORS, ReplicaBehindError, ReplicaForeignError) as error:
+                    self._leave_replica(error)
+                else:
+                    self._return_to_replica()
+                    HISTORY_READS.labels("replica").inc()
+                    return found
         HISTORY_READS.labels("primary").inc()
         return await query(self._primary)
 
-    async def _is_far_enough(self, replica: Pool) -> bool:
-        wanted = self._known_sequence()
-        if self._position < wanted:
-            self._position = await newest_sequence(replica)
-        return self._position >= wanted
+    async def _read_replica(self, replica: Pool, wanted: int, query: Callable[[Database], Awaitable[Result]]) -> Result:
+        connection = await replica.acquire(timeout=_CONNECT_TIMEOUT_S)
+        try:
+            async with asyncio.timeout(_READ_TIMEOUT_S):
+                await self._wait_for(connection, wanted)
+                return await query(connection)
+        except ReplicaBehindError:
+            raise
+        except BaseException:
+            # Given back as it is it would be waited for, as long as the replica hangs.
+            connection.terminate()
+            raise
+        finally:
+            await replica.release(connection)
 
-    def _note(self, *, is_used: bool, reason: str = "") -> None:
-        if is_used == self._is_used:
-            return
-        self._is_used = is_used
-        if is_used:
-            _log.info("history is read from the replica again")
-        else:
-            _log.warning("history is read from the primary", reason=reason)
+    async def _wait_for(self, connection: Connection, wanted: int) -> None:
+        """Return when the replica at the other end has row ``wanted``."""
+        position = await replica_position.read(connection)
+        if not self._is_used and not await replica_position.is_of(self._primary, position):
+            raise ReplicaForeignError("its journal is another one: is DATABASE_REPLICA_URL a replica of DATABASE_URL?")
+        until_s = self._monotonic_s() + _CATCH_UP_S
+        while position.sequence < wanted:
+            if self._monotonic_s() >= until_s:
+                raise ReplicaBehindError(f"it has journal row {position.sequence} of {wanted}")
+            await asyncio.sleep(_CATCH_UP_INTERVAL_S)
+            position = await replica_position.read(connection)
+
+    def _leave_replica(self, error: Exception) -> None:
+        self._not_before_s = self._monotonic_s() + _PAUSE_S
+        if self._is_used is not False:
+            _log.warning("history is read from the primary", reason=f"{type(error).__name__}: {error}")
+        self._is_used = False
+
+    def _return_to_replica(self) -> None:
+        if not self._is_used:
+            _log.info("history is read from the replica")
+        self._is_used = True
+
+
+class _SharedPosition:
+    """Asks the leader with one question under way; those who come meanwhile share the next."""
+
+    def __init__(self, ask: Callable[[], Awaitable[int]]) -> None:
+        self._ask = ask
+        self._next: asyncio.Future[int] | None = None
+        self._asking: asyncio.Task[None] | None = None
+
+    async def now(self) -> int:
+        """Return the newest committed row as of some moment after the call.
+
+        Raises EngineError and, after :data:`POSITION_TIMEOUT_S`, TimeoutError.
+        """
+        if self._next is None:
+            self._next = asyncio.get_running_loop().create_future()
+        answer = self._next
+        if self._asking is None:
+            self._asking = asyncio.create_task(self._ask_on())
+        async with asyncio.timeout(POSITION_TIMEOUT_S):
+            return await asyncio.shield(answer)
+
+    async def _ask_on(self) -> None:
+        while self._next is not None:
+            answer, self._next = self._next, None
+            try:
+                answer.set_result(await self._ask())
+            except Exception as error:  # noqa: BLE001 - whatever went wrong is each reader's to handle
+                answer.set_exception(error)
+                answer.exception()  # perhaps nobody waits any more
+        self._asking = None

@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 from rtx.api.application import create_application
 from rtx.api.context import ApiSettings
 from rtx.api.directories import make_context
-from rtx.api.history_reads import HistoryReads
+from rtx.api.history_reads import POSITION_TIMEOUT_S, HistoryReads
 from rtx.api.order_entry_protocol import OrderEntryProtocol
 from rtx.api.streams.websocket_protocol import StreamWebSocketProtocol
 from rtx.link.client import EngineClient
@@ -75,7 +75,7 @@ async def serve(settings: Settings) -> None:
             pool=pool,
             redis_client=redis,
             engine=engine,
-            history=HistoryReads(pool, replica, lambda: engine.known_sequence),
+            history=HistoryReads(pool, replica, lambda: engine.position(timeout_s=POSITION_TIMEOUT_S)),
         )
         server = _Server(_configuration(settings, create_application(context)))
         watch = asyncio.create_task(_stop_server(server, stopping))

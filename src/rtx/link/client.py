@@ -122,14 +122,11 @@ class EngineClient:
         self._connection: EngineConnection | None = None
         self._number = 0
         self._pending: dict[int, _Pending] = {}
-        self._waiting: list[int] = []
+        self._waiting: dict[int, None] = {}
         """Those of the pending that are not at an engine: sent back, or not sent yet."""
         self._outbox: list[Request] = []
         self._flush_is_scheduled = False
         self._frames_received = 0
-        self.known_sequence = 0
-        """The newest journal position that an answer named."""
-
         self._tasks: list[asyncio.Task[None]] = []
         self._is_stopped = False
 
@@ -274,7 +271,7 @@ class EngineClient:
 
     def _send(self, pending: _Pending) -> None:
         if not self._following.is_leading:
-            self._waiting.append(pending.request.number)
+            self._waiting[pending.request.number] = None
             return
         pending.was_sent = True
         self._outbox.append(pending.request)
@@ -301,7 +298,6 @@ class EngineClient:
             if response.status == UNAVAILABLE:
                 self._take_back(connection, response)
                 continue
-            self.known_sequence = max(self.known_sequence, response.sequence)
             pending = self._pending.pop(response.number, None)
             if pending is not None:
                 is_answered = True
@@ -318,7 +314,7 @@ class EngineClient:
     def _take_back(self, connection: EngineConnection, response: Response) -> None:
         """Keep what was sent back until an engine leads, and look for that."""
         if connection is self._connection and response.number in self._pending:
-            self._waiting.append(response.number)
+            self._waiting[response.number] = None
         self._following.sent_back(connection, _address_in(response) if connection.version >= 2 else None)
 
     def connection_lost(self, connection: EngineConnection) -> None:
@@ -331,8 +327,7 @@ class EngineClient:
     def _send_unanswered(self, connection: EngineConnection) -> None:
         """Send what waits for a leader; over a new connection, everything that was not answered."""
         connection.send(position_query(connection.term))
-        numbers = dict.fromkeys(self._waiting)
-        self._waiting = []
+        numbers, self._waiting = self._waiting, {}
         is_new = connection is not self._connection
         if is_new:
             self._connection = connection
@@ -367,6 +362,7 @@ class EngineClient:
             now_s = loop.time()
             expired = [number for number, pending in self._pending.items() if pending.deadline_s <= now_s]
             for number in expired:
+                self._waiting.pop(number, None)
                 future = self._pending.pop(number).future
                 if not future.done():
                     future.set_exception(EngineTimeoutError())

@@ -157,12 +157,6 @@ class JournalStore:
         return Snapshot(*row[:4])
 
 
-async def newest_sequence(database: Database) -> int:
-    """The position of the newest journal row, 0 of an empty journal; on a replica: how far it has come."""
-    sequence: int = await database.fetchval("SELECT coalesce(max(sequence), 0) FROM journal")
-    return sequence
-
-
 async def _commit_in_transaction(connection: Connection, batch: Batch, projection: Projection) -> None:
     """Commit a batch that changes assets, markets or fees: rare, so that these have statements of their own."""
     async with connection.transaction():
