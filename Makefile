@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help install install-dev install-bench run test simulate test-installation lint format compile bench clean
-.PHONY: cluster-up cluster-down cluster-status
+.PHONY: cluster-up cluster-down cluster-status docker-up docker-down docker-status
 
 PYTHON ?=
 ARGS ?=
@@ -73,6 +73,15 @@ cluster-down: install-dev ## stop it and remove all that it had
 
 cluster-status: install-dev ## say what of it runs; ends with 0 when all does, with 1 otherwise
 	@$(BIN)/python -m tools.cluster status
+
+docker-up: install-dev ## start a Docker engine for the tests, apart from this machine's (root)
+	@$(BIN)/python -m tools.cluster up docker
+
+docker-down: install-dev ## stop it and remove all that it had
+	@$(BIN)/python -m tools.cluster down docker
+
+docker-status: install-dev ## say what of it runs; ends with 0 when all does, with 1 otherwise
+	@$(BIN)/python -m tools.cluster status docker
 
 lint: install-dev ## check style, types and the rules of who imports whom
 	@$(BIN)/ruff check

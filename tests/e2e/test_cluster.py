@@ -7,7 +7,6 @@ The node is started in a folder of its own; while another one runs on this machi
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,21 +16,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.e2e.busybox import IMAGE, write_busybox_image
+from tests.e2e.leftovers import assert_nothing_left, machine_state
 from tools.cluster import builds
-from tools.cluster.images import write_image
 from tools.cluster.layout import ClusterError, Layout
-from tools.cluster.machine import Machine, conflicts
 from tools.cluster.node import Cluster
 
 REPOSITORY = Path(__file__).parents[2]
 MANIFESTS = Path(__file__).parent / "cluster.yaml"
 NAMESPACE = "cluster-test"
-IMAGE = "localhost/rtx/busybox:1"
-APPLETS = ("cat", "hostname", "id", "nc", "nslookup", "seq", "sh", "sleep", "wget")
 READY_TIMEOUT_SECONDS = 120
 # Building the programs on a machine that never did is part of the first start.
 START_TIMEOUT_SECONDS = 2400
-MACHINE_WIDE = ("kernel/panic", "kernel/panic_on_oops", "net/ipv4/ip_forward", "vm/overcommit_memory")
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(START_TIMEOUT_SECONDS)]
 
@@ -41,7 +37,7 @@ def layout(tmp_path_factory: pytest.TempPathFactory) -> Layout:
     if os.geteuid() != 0:
         pytest.skip("a node can only be started by root")
     layout = Layout(tmp_path_factory.mktemp("cluster") / "state")
-    if taken := conflicts(layout):
+    if taken := Cluster(layout).machine.conflicts():
         pytest.skip(f"networks of the node are in use: {', '.join(taken)}; `make cluster-down` may help")
     return layout
 
@@ -63,9 +59,7 @@ def started(layout: Layout, machine_before: dict[str, str]) -> Iterator[Cluster]
 @pytest.fixture(scope="module")
 def cluster(started: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Cluster:
     """The node with two pods of a web server behind a Service, and a pod to ask from."""
-    archive = tmp_path_factory.mktemp("image") / "busybox.tar"
-    links = {f"/bin/{applet}": "/bin/busybox" for applet in APPLETS}
-    write_image(archive, IMAGE, files={"/bin/busybox": busybox(archive.parent)}, links=links, command=["/bin/sh"])
+    archive = write_busybox_image(tmp_path_factory.mktemp("image"))
     started.import_image(archive)
     started.kubectl("apply", "-f", str(MANIFESTS))
     wait = f"--timeout={READY_TIMEOUT_SECONDS}s"
@@ -82,9 +76,9 @@ def test_status_says_what_runs(started: Cluster, layout: Layout, capfd: pytest.C
 
 
 def test_starting_twice_changes_nothing(started: Cluster, layout: Layout) -> None:
-    before = Machine(layout).first_process
+    before = Cluster(layout).machine.first_process
     assert run(layout, "up") == 0
-    assert Machine(layout).first_process == before
+    assert Cluster(layout).machine.first_process == before
 
 
 def test_version_is_the_one_that_is_pinned(started: Cluster) -> None:
@@ -166,7 +160,7 @@ def test_volume_is_writable_for_the_pods_group_and_goes_with_its_claim(cluster: 
 
 
 def test_program_that_dies_is_started_again(cluster: Cluster, layout: Layout) -> None:
-    subprocess.run(Machine(layout).command("sh", "-c", "kill -9 $(pidof kubelet)"), check=True)
+    subprocess.run(Cluster(layout).machine.command("sh", "-c", "kill -9 $(pidof kubelet)"), check=True)
     awaited(lambda: "kubelet" in restarted(cluster), "the kubelet was started again")
     awaited(lambda: cluster.status()[0], "all is ready again")
 
@@ -176,10 +170,10 @@ def test_machine_keeps_its_settings_and_packet_filters(cluster: Cluster, machine
 
 
 def test_killed_node_is_cleaned_up_by_the_next_start(cluster: Cluster, layout: Layout) -> None:
-    first = Machine(layout).first_process
+    first = Cluster(layout).machine.first_process
     assert first is not None
     os.kill(first, signal.SIGKILL)
-    awaited(lambda: Machine(layout).first_process is None, "the node is dead")
+    awaited(lambda: Cluster(layout).machine.first_process is None, "the node is dead")
     assert run(layout, "status") == 1
     assert run(layout, "up") == 0
     with pytest.raises(ClusterError, match="not found"):
@@ -212,7 +206,7 @@ def test_folder_with_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "precious").touch()
     with pytest.raises(ClusterError, match="holds something else"):
         Layout(tmp_path).claim()
-    Machine(Layout(tmp_path)).stop()
+    Cluster(Layout(tmp_path)).machine.stop()
     assert (tmp_path / "precious").exists()
 
 
@@ -236,14 +230,6 @@ def starting_until(layout: Layout, line: str) -> "subprocess.Popen[str]":
     raise AssertionError(f"the start ended without: {line}")
 
 
-def busybox(folder: Path) -> Path:
-    """The static busybox of Debian's package."""
-    subprocess.run(["apt-get", "-qq", "download", "busybox-static"], cwd=folder, check=True, capture_output=True)
-    (package,) = folder.glob("busybox-static_*.deb")
-    subprocess.run(["dpkg-deb", "--extract", package, folder / "package"], check=True)
-    return folder / "package" / "bin" / "busybox"
-
-
 def in_shell(cluster: Cluster, *words: str) -> str:
     return cluster.kubectl("exec", "shell", "-n", NAMESPACE, "--", *words)
 
@@ -261,26 +247,3 @@ def awaited(question: Callable[[], bool], said: str) -> None:
 
 def restarted(cluster: Cluster) -> str:
     return "\n".join(line for line in cluster.status()[1] if "started" in line)
-
-
-def machine_state() -> dict[str, str]:
-    """What a node might change on the machine that it runs on."""
-    state = {name: (Path("/proc/sys") / name).read_text() for name in MACHINE_WIDE}
-    if shutil.which("iptables-save") is not None:
-        rules = subprocess.run(["iptables-save"], check=True, capture_output=True, text=True).stdout
-        state["packet filters"] = "\n".join(line for line in rules.splitlines() if not line.startswith(("#", ":")))
-    return state
-
-
-def assert_nothing_left(layout: Layout) -> None:
-    assert not layout.directory.exists()
-    assert not (Path("/sys/class/net") / layout.interface).exists()
-    assert str(layout.directory) not in Path("/proc/self/mountinfo").read_text()
-    assert not [str(path) for path in Path("/sys/fs/cgroup").glob(f"**/{layout.cgroup}")]
-    named = str(layout.directory).encode()
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            command = (process / "cmdline").read_bytes()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        assert named not in command, f"still runs: {command!r}"

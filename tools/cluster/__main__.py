@@ -1,4 +1,4 @@
-"""`python -m tools.cluster up|down|status`: the commands behind `make cluster-up` and its like."""
+"""`python -m tools.cluster up|down|status [cluster|docker]`: the commands behind `make cluster-up` and its like."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 import time
 from types import FrameType
 
+from tools.cluster.engine import DockerEngine
 from tools.cluster.layout import ClusterError, chosen
 from tools.cluster.node import Cluster
 
@@ -15,32 +16,34 @@ _INTERRUPTED = 130
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tools.cluster", description="one real Kubernetes node")
+    parser = argparse.ArgumentParser(prog="python -m tools.cluster", description="a Kubernetes node, a Docker engine")
     parser.add_argument("command", choices=["up", "down", "status"])
-    command = parser.parse_args().command
+    parser.add_argument("what", choices=["cluster", "docker"], nargs="?", default="cluster")
+    arguments = parser.parse_args()
+    command: str = arguments.command
+    what: str = arguments.what
     began = time.monotonic()
 
     def progress(line: str) -> None:
         print(f"{time.monotonic() - began:7.1f} s  {line}", flush=True)
 
     signal.signal(signal.SIGTERM, _interrupt)
-    layout = chosen()
-    cluster = Cluster(layout, progress)
+    layout = chosen(what)
+    one = Cluster(layout, progress) if what == "cluster" else DockerEngine(layout, progress)
     try:
         if command == "status":
-            healthy, lines = cluster.status()
+            healthy, lines = one.status()
             print("\n".join(lines))
             return 0 if healthy else 1
         if command == "down":
-            cluster.down()
+            one.down()
             return 0
-        cluster.up()
-        progress(f"ready: export KUBECONFIG={layout.kubeconfig}")
+        one.up()
     except ClusterError as error:
-        print(f"cluster: {error}", file=sys.stderr)
+        print(f"{what}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("cluster: interrupted", file=sys.stderr)
+        print(f"{what}: interrupted", file=sys.stderr)
         return _INTERRUPTED
     return 0
 

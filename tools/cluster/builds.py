@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -20,6 +20,7 @@ _PACKAGES: Final = {
     "metrics": ["sigs.k8s.io/metrics-server/cmd/metrics-server"],
 }
 """What is built in which module: metrics-server has libraries that the others do not go with."""
+_SHOWN_CHARACTERS: Final = 2000
 _VERSIONED: Final = ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
 
 
@@ -33,7 +34,7 @@ def programs() -> Path | None:
     return folder if folder.is_dir() else None
 
 
-def build() -> Path:
+def build(progress: Callable[[str], None]) -> Path:
     """Builds the programs, minutes on a machine that never did; returns their folder."""
     built = programs()
     if built is not None:
@@ -42,14 +43,16 @@ def build() -> Path:
     folder = cached_builds() / "programs" / _fingerprint()
     with _unfinished(folder) as unfinished:
         for module, packages in _PACKAGES.items():
-            _go_build(SOURCE / module, packages, unfinished)
+            for package in packages:
+                _go_build(SOURCE / module, package, unfinished)
+                progress(f"{package.rpartition('/')[2]} built")
     for other in folder.parent.iterdir():
         if other != folder:
             shutil.rmtree(other)
     return folder
 
 
-def _go_build(module: Path, packages: list[str], output: Path) -> None:
+def _go_build(module: Path, package: str, output: Path) -> None:
     flags = ["-s", "-w"]
     if module == SOURCE:
         major, minor, _ = KUBERNETES_VERSION.removeprefix("v").split(".")
@@ -57,8 +60,11 @@ def _go_build(module: Path, packages: list[str], output: Path) -> None:
         flags += [f"-X {package}.{name}={value}" for package in _VERSIONED for name, value in stamps.items()]
     # At the lowest priority: the machine stays usable in these minutes.
     command = ["nice", "-n", "19", "go", "build", "-trimpath", "-ldflags", " ".join(flags), "-o", f"{output}/"]
-    if subprocess.run([*command, *packages], cwd=module, env=_environment(), check=False).returncode != 0:
-        raise ClusterError("go build failed; what it printed says why")
+    done = subprocess.run(
+        [*command, package], cwd=module, env=_environment(), check=False, capture_output=True, text=True
+    )
+    if done.returncode != 0:
+        raise ClusterError(f"go build {package} failed: {done.stderr[-_SHOWN_CHARACTERS:].strip()}")
 
 
 def _environment() -> dict[str, str]:

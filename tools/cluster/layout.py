@@ -96,13 +96,17 @@ class Layout:
         """Which process is the first of the node."""
         return self.directory / "machine.json"
 
-    def claim(self) -> None:
-        """Makes the folder, or raises :class:`ClusterError` when it cannot be a cluster's."""
+    def require_free(self) -> None:
+        """Raises :class:`ClusterError` when the folder cannot be a cluster's."""
         for hidden in _HIDDEN_IN_THE_NODE:
             if self.directory.is_relative_to(hidden):
-                raise ClusterError(f"RTX_CLUSTER_DIRECTORY={self.directory}: the node has a {hidden} of its own")
+                raise ClusterError(f"{self.directory}: inside, {hidden} is another one; name a folder elsewhere")
         if self.directory.exists() and not self.is_claimed() and any(self.directory.iterdir()):
             raise ClusterError(f"{self.directory} holds something else; name an empty or a new folder")
+
+    def claim(self) -> None:
+        """Makes the folder and marks it as one that may be removed."""
+        self.require_free()
         self.directory.mkdir(parents=True, exist_ok=True)
         self.directory.chmod(0o755)
         (self.directory / _MARKER).touch()
@@ -116,7 +120,7 @@ def cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rtx"
 
 
-def chosen() -> Layout:
-    """The layout in RTX_CLUSTER_DIRECTORY, or the one that everybody uses who names none."""
-    named = os.environ.get("RTX_CLUSTER_DIRECTORY")
-    return Layout(Path(named).absolute() if named else cache() / "cluster")
+def chosen(name: str) -> Layout:
+    """Where `cluster` or `docker` is: as RTX_CLUSTER_DIRECTORY or RTX_DOCKER_DIRECTORY says, or in the cache."""
+    named = os.environ.get(f"RTX_{name.upper()}_DIRECTORY")
+    return Layout(Path(named).absolute() if named else cache() / name)

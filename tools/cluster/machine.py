@@ -18,20 +18,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from tools.cluster.layout import (
-    NODE_NAME,
-    POD_NETWORK,
-    SERVICE_NETWORK,
-    SOURCE,
-    ClusterError,
-    Layout,
-)
+from tools.cluster.layout import SOURCE, ClusterError, Layout
 
 Result = TypeVar("Result")
 
+OUTBOUND_NAME_SERVER: Final = "10.0.2.3"
+"""Where a node that reaches beyond the machine finds what the machine's own name server says."""
 START_TIMEOUT_SECONDS: Final = 10.0
 STOP_TIMEOUT_SECONDS: Final = 15.0
 CLEANUP_TIMEOUT_SECONDS: Final = 15.0
@@ -50,21 +46,30 @@ _KUBELET_DEMANDS: Final = {
 """What the kubelet sets, for the whole machine. It is shown files with these values, so that it has nothing to set."""
 
 
+@dataclass(frozen=True)
+class Networks:
+    """What a node's addresses are, besides that of its end of the link."""
+
+    inside: tuple[str, ...] = ()
+    """Networks that the machine reaches through the node."""
+    virtual: tuple[str, ...] = ()
+    """Those of which nobody has an address: packet filters in the node turn them into others."""
+    beyond: bool = False
+    """Whether the node reaches what the machine reaches."""
+
+
 class Machine:
     """The namespaces of one node."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, hostname: str, networks: Networks) -> None:
         self._layout = layout
+        self._hostname = hostname
+        self._networks = networks
 
     @property
     def first_process(self) -> int | None:
         """The machine's number of the node's process 1; None when it does not run."""
-        try:
-            record = json.loads(self._layout.machine_file.read_text())
-        except (FileNotFoundError, json.JSONDecodeError):
-            return None
-        pid: int = record["pid"]
-        return pid if _start_time(pid) == record["started"] else None
+        return self._recorded("first")
 
     def prepare(self) -> None:
         """Makes the folders that a start needs; what a run before left is gone by then."""
@@ -88,6 +93,8 @@ class Machine:
         plan_file.write_text(json.dumps(self._plan(services, environment), indent=1))
         isolated = ["unshare", "--mount", "--pid", "--net", "--uts", "--ipc", "--fork", "--kill-child", "--mount-proc"]
         supervisor = [sys.executable, "-I", "-S", str(SOURCE / "supervisor.py"), str(plan_file)]
+        # Both ends close with whoever has them: that of the supervisor, and no earlier.
+        read_end, write_end = os.pipe()
         with (layout.logs / "supervisor.log").open("wb") as log:
             parent = subprocess.Popen(
                 isolated + supervisor,
@@ -97,14 +104,19 @@ class Machine:
                 env=environment,
                 cwd="/",
                 start_new_session=True,
+                pass_fds=[write_end],
             )
+        os.close(write_end)
         assert parent.stdin is not None
         pid = _awaited(lambda: _only_child(parent), START_TIMEOUT_SECONDS)
         if pid is None:
             parent.kill()
             raise ClusterError(f"the node did not start: {(layout.logs / 'supervisor.log').read_text().strip()}")
-        layout.machine_file.write_text(json.dumps({"pid": pid, "started": _start_time(pid)}))
+        self._record("first", pid)
         self._link(pid)
+        if self._networks.beyond:
+            self._reach_beyond(pid, read_end)
+        os.close(read_end)
         parent.stdin.write(b"go\n")
         parent.stdin.close()
         # It goes on without us; that is not for the interpreter to warn of.
@@ -125,6 +137,9 @@ class Machine:
             if not _awaited(lambda: self.first_process is None, STOP_TIMEOUT_SECONDS):
                 os.kill(pid, signal.SIGKILL)
                 _awaited(lambda: self.first_process is None, STOP_TIMEOUT_SECONDS)
+        outbound = self._recorded("outbound")
+        if outbound is not None and not _awaited(lambda: self._recorded("outbound") is None, STOP_TIMEOUT_SECONDS):
+            os.kill(outbound, signal.SIGKILL)
         self._remove_link()
         for group in self._cgroups():
             _awaited(functools.partial(_removed, group), CLEANUP_TIMEOUT_SECONDS)
@@ -133,17 +148,25 @@ class Machine:
 
     def leftovers(self) -> list[str]:
         """What of the node is on the machine, in words; a stopped cluster has none."""
-        found = [f"process {self.first_process}"] if self.first_process else []
+        found = [f"process {pid}" for name in ("first", "outbound") if (pid := self._recorded(name)) is not None]
         found += [f"interface {self._layout.interface}"] if self._link_exists() else []
         found += [f"cgroup {group}" for group in self._cgroups()]
         found += [f"folder {self._layout.directory}"] if self._layout.is_claimed() else []
         return found
 
+    def conflicts(self) -> list[str]:
+        """Routes of this machine that the node's networks would cover, in words."""
+        listed = json.loads(_run(["ip", "-json", "route", "show"]) or "[]")
+        taken = [ipaddress.ip_network(route["dst"], strict=False) for route in listed if route["dst"] != "default"]
+        wanted = [f"{self._layout.node_address}/30", *self._networks.inside]
+        networks = [ipaddress.ip_network(network, strict=False) for network in wanted]
+        return [f"{own} and {other}" for own in networks for other in taken if own.overlaps(other)]
+
     def _plan(self, services: list[dict[str, Any]], environment: dict[str, str]) -> dict[str, Any]:
         directory = self._layout.directory
         shown = {f"/proc/sys/{name}": directory / "kernel" / name.replace("/", "-") for name in _KUBELET_DEMANDS}
         return {
-            "hostname": NODE_NAME,
+            "hostname": self._hostname,
             "preparation": [
                 # Mounts of volumes reach the containers, and none of it the machine.
                 ["mount", "--make-rshared", "/"],
@@ -167,13 +190,47 @@ class Machine:
             ["link", "set", "lo", "up"],
             ["address", "add", f"{layout.node_address}/30", "dev", "eth0"],
             ["link", "set", "eth0", "up"],
-            # A connection to a Service has to have a route before kube-proxy's rules turn it to a pod. There is no
-            # other one: nothing in the node reaches beyond this machine.
-            ["route", "add", SERVICE_NETWORK, "dev", "eth0"],
+            # A connection has to have a route before packet filters turn it elsewhere.
+            *(["route", "add", network, "dev", "eth0"] for network in self._networks.virtual),
         ):
             _run([*inside, *words])
-        for network in (SERVICE_NETWORK, POD_NETWORK):
+        for network in self._networks.inside:
             _ip("route", "add", network, "via", layout.node_address)
+
+    def _reach_beyond(self, pid: int, until_closed: int) -> None:
+        """Connections from the node are made anew on this machine, by a program that ends with the node."""
+        ready, said = os.pipe()
+        command = ["slirp4netns", "--configure", "--disable-host-loopback", f"--exit-fd={until_closed}"]
+        command += [f"--ready-fd={said}", str(pid), "tap0"]
+        with (self._layout.logs / "slirp4netns.log").open("wb") as log:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                pass_fds=[until_closed, said],
+            )
+        self._record("outbound", process.pid)
+        os.close(said)
+        with os.fdopen(ready, "rb") as answer:
+            if not answer.read(1):
+                raise ClusterError(f"slirp4netns: {(self._layout.logs / 'slirp4netns.log').read_text().strip()}")
+        process.returncode = 0
+
+    def _record(self, name: str, pid: int) -> None:
+        known = json.loads(self._layout.machine_file.read_text()) if self._layout.machine_file.exists() else {}
+        known[name] = {"pid": pid, "started": _start_time(pid)}
+        self._layout.machine_file.write_text(json.dumps(known))
+
+    def _recorded(self, name: str) -> int | None:
+        """The number of a process that was recorded, for as long as it runs."""
+        try:
+            record = json.loads(self._layout.machine_file.read_text())[name]
+        except (FileNotFoundError, json.JSONDecodeError, KeyError):
+            return None
+        pid: int = record["pid"]
+        return pid if _start_time(pid) == record["started"] else None
 
     def _link_exists(self) -> bool:
         return (Path("/sys/class/net") / self._layout.interface).exists()
@@ -201,15 +258,6 @@ class Machine:
 
     def _cgroups(self) -> list[Path]:
         return [root / self._layout.cgroup for root in _cgroup_hierarchies() if (root / self._layout.cgroup).exists()]
-
-
-def conflicts(layout: Layout) -> list[str]:
-    """Routes of this machine that the node's networks would cover, in words."""
-    listed = json.loads(_run(["ip", "-json", "route", "show"]) or "[]")
-    taken = [ipaddress.ip_network(route["dst"], strict=False) for route in listed if route["dst"] != "default"]
-    wanted = [f"{layout.node_address}/30", SERVICE_NETWORK, POD_NETWORK]
-    networks = [ipaddress.ip_network(network, strict=False) for network in wanted]
-    return [f"{own} and {other}" for own in networks for other in taken if own.overlaps(other)]
 
 
 def _enable(group: Path, controllers: list[str]) -> None:

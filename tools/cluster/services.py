@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,21 +13,20 @@ from tools.cluster.layout import (
     NODE_NAME,
     POD_NETWORK,
     SERVICE_NETWORK,
-    ClusterError,
     Layout,
 )
-from tools.cluster.packages import CNI_PLUGINS
+from tools.cluster.packages import CNI_PLUGINS, installed
 
 PAUSE_IMAGE: Final = "localhost/rtx/pause:1"
 CONTAINERD_SOCKET: Final = "/run/containerd/containerd.sock"
-_SYSTEM_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+SYSTEM_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _ETCD: Final = "http://127.0.0.1:2379"
 
 
 def environment(programs: Path) -> dict[str, str]:
     """What every service sees of the environment; nothing of whoever started the cluster."""
     # HOME is not root's: a program that looks for its own settings finds none.
-    return {"PATH": f"{programs}:{_SYSTEM_PATH}", "HOME": "/var/lib", "LANG": "C.UTF-8", "TMPDIR": "/var/tmp"}  # noqa: S108
+    return {"PATH": f"{programs}:{SYSTEM_PATH}", "HOME": "/var/lib", "LANG": "C.UTF-8", "TMPDIR": "/var/tmp"}  # noqa: S108
 
 
 def services(layout: Layout, programs: Path) -> list[dict[str, Any]]:
@@ -42,7 +40,7 @@ def services(layout: Layout, programs: Path) -> list[dict[str, Any]]:
         plan.append(
             {
                 "name": name,
-                "command": [_installed(program) if program else str(programs / name), *command],
+                "command": [installed(program) if program else str(programs / name), *command],
                 "needs": needs,
                 "probe": probe,
                 "authority": authority if probe is not None and probe.startswith("https:") else None,
@@ -87,13 +85,6 @@ def services(layout: Layout, programs: Path) -> list[dict[str, Any]]:
         probe=None,
     )
     return plan
-
-
-def _installed(program: str) -> str:
-    found = shutil.which(program)
-    if found is None:
-        raise ClusterError(f"{program} is not installed")
-    return found
 
 
 def _etcd() -> list[str]:
