@@ -32,9 +32,9 @@ class BookFollower(RecipeClient):
                         self.wants_snapshot = False
                         group.create_task(self._ask_for_snapshot())
 
-    async def reached(self, sequence: int) -> None:
-        """Wait until the book is at least as new as this journal position."""
-        while self.update_id is None or self.update_id < sequence:
+    async def shows(self, bids: dict[str, str], asks: dict[str, str]) -> None:
+        """Wait until this is the book. Its position says nothing: rows that leave it as it is are not told."""
+        while (self.bids, self.asks) != (bids, asks):
             self._moved.clear()
             await self._moved.wait()
 

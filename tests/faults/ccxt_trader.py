@@ -52,6 +52,7 @@ class CcxtTrader:
         open_orders: deque[OrderRecord] = deque()
         placed = 0
         while not self._load.is_stopping:
+            await asyncio.sleep(self._load.pause_s)
             if len(open_orders) > OPEN_ORDERS_MAX:
                 await self._cancel(open_orders.popleft())
                 continue
@@ -85,7 +86,9 @@ class CcxtTrader:
         order.cancel_outcome, order.cancel_answer = await self._change(
             self._exchange.cancel_order(str(order.answer["orderId"]), _unified(order.symbol))
         )
-        if order.cancel_outcome is Outcome.UNKNOWN:
+        # When a connection breaks, ccxt's HTTP client sends a DELETE again by itself: the refusal may be the second's.
+        if order.cancel_outcome is not Outcome.ACKNOWLEDGED:
+            order.cancel_outcome = Outcome.UNKNOWN
             found = await self._ask(order)
             if found is not None and found["status"] == "CANCELED":
                 order.cancel_outcome, order.cancel_answer = Outcome.ACKNOWLEDGED, found

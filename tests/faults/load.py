@@ -60,10 +60,11 @@ class Failure:
 
 
 class Load:
-    """All clients together."""
+    """All clients together; each pauses for ``pause_s`` before it asks for the next thing."""
 
-    def __init__(self, venue: Venue) -> None:
+    def __init__(self, venue: Venue, pause_s: float = 0.0) -> None:
         self.venue = venue
+        self.pause_s = pause_s
         self.orders: list[OrderRecord] = []
         self.acknowledged = 0
         self.failures: list[Failure] = []
@@ -128,6 +129,7 @@ class Client:
         placed = 0
         with closing(HttpConnection(*self._addresses)) as connection:
             while not self._load.is_stopping:
+                await asyncio.sleep(self._load.pause_s)
                 if open_orders and (len(open_orders) > OPEN_ORDERS_MAX or chance.random() < 0.25):
                     chosen = open_orders.popleft() if chance.random() < 0.5 else open_orders.pop()
                     await self._cancel(connection, chosen, by_order_id=chance.random() < 0.5)
@@ -252,13 +254,17 @@ def price_text(ticks: int) -> str:
 
 @asynccontextmanager
 async def trading(
-    venue: Venue, *, clients: int = CLIENTS, persistences: Sequence[Persistence] = (Persistence.NONE,)
+    venue: Venue,
+    *,
+    clients: int = CLIENTS,
+    persistences: Sequence[Persistence] = (Persistence.NONE,),
+    pause_s: float = 0.0,
 ) -> AsyncIterator[Load]:
     """Have all clients trade until the block ends, and let them finish what they are doing.
 
     They are spread over the venue's addresses.
     """
-    load = Load(venue)
+    load = Load(venue, pause_s)
     async with asyncio.TaskGroup() as group:
         for number in range(clients):
             persistence = persistences[number // len(venue.addresses) % len(persistences)]

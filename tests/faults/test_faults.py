@@ -91,8 +91,7 @@ async def test_a_book_is_followed_while_valkey_is_killed(
         for symbol, follower in followers.items():
             book = await read_book(venue.addresses, symbol)
             async with asyncio.timeout(FOLLOWING_TIMEOUT_S):
-                await follower.reached(book["lastUpdateId"])
-            assert (follower.bids, follower.asks) == (dict(book["bids"]), dict(book["asks"]))
+                await follower.shows(dict(book["bids"]), dict(book["asks"]))
             assert (follower.gaps, follower.broken_chains) == (0, 0)
     finally:
         for task in following:

@@ -34,6 +34,9 @@ pytestmark = pytest.mark.kill
 ROUNDS: Final = int(os.environ.get("RTX_TEST_FAULT_ROUNDS", "1"))
 CLIENTS: Final = 24
 CCXT_CLIENTS: Final = 3
+CLIENT_PAUSE_S: Final = 0.02
+"""So that the machine has time for the processes that start again, and there is not too much to verify."""
+
 STRETCH: Final = 150
 """So many acknowledged requests are more than can have been under way when something died."""
 
@@ -58,7 +61,10 @@ async def trading_everywhere(replicas: Replicas) -> AsyncIterator[Load]:
             await stack.enter_async_context(Balancer(venue.from_home(number)).running())
             for number in range(CCXT_CLIENTS)
         ]
-        async with trading(venue, clients=CLIENTS, persistences=kinds) as load, asyncio.TaskGroup() as group:
+        load = await stack.enter_async_context(
+            trading(venue, clients=CLIENTS, persistences=kinds, pause_s=CLIENT_PAUSE_S)
+        )
+        async with asyncio.TaskGroup() as group:
             for number, balancer in enumerate(balancers):
                 group.create_task(CcxtTrader(load, number, balancer).run())
             yield load
