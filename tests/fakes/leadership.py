@@ -68,7 +68,8 @@ class FakeLease:
         )
         self._expires_s, self._renewed_s, self._is_released = now_s + ttl_s, now_s, False
         for order in self.orders:
-            if order.state == "released" or (order.state == "requested" and _means(order, candidate)):
+            is_meant = order.state == "requested" and order.expires_s > now_s and _means(order, candidate)
+            if order.state == "released" or is_meant:
                 order.state, order.to_epoch, order.to_holder = "taken", epoch, candidate.holder
                 order.pause_ms = 0.0 if order.stopped_s is None else (now_s - order.stopped_s) * 1_000
         self._notify()

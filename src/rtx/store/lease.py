@@ -88,7 +88,8 @@ class LeaseStore:
                 UPDATE engine_handovers SET state = 'taken', to_epoch = taken.epoch, to_holder = $1,
                     taken_at = acquired_at,
                     pause_ms = extract(epoch FROM acquired_at - coalesce(stopped_at, requested_at)) * 1000
-                FROM taken WHERE state = 'released' OR (state = 'requested' AND target IN ($1, $3))
+                FROM taken WHERE state = 'released'
+                    OR (state = 'requested' AND expires_at > clock_timestamp() AND target IN ($1, $3))
             )
             SELECT epoch, CASE WHEN isfinite(previous_renewed_at)
                 THEN (extract(epoch FROM acquired_at - previous_renewed_at) * 1000000)::bigint ELSE 0 END,

@@ -464,6 +464,14 @@ async def test_an_order_cannot_be_withdrawn_once_the_leader_let_go(backend: Back
     assert await take_lease(backend.lease, "two", colour="green", ttl_s=TTL_S) == 2
 
 
+async def test_an_order_that_ran_out_is_not_taken_for_carried_out(backend: Backend) -> None:
+    assert await take_lease(backend.lease, "one", ttl_s=TTL_S) == 1
+    handover_id = await backend.handovers.request("two", TTL_S / 2)
+    await backend.let_expire()
+    assert await take_lease(backend.lease, "two", ttl_s=TTL_S) == 2
+    assert await backend.handovers.refuse(handover_id, "nobody carried it out in time")
+
+
 async def test_who_leads_after_a_pause_is_told_how_long_nobody_did(backend: Backend) -> None:
     assert await backend.lease.acquire(Candidate("one", "", "blue", "1"), TTL_S) == Acquired(1, 0)
     assert await backend.lease.renew(1, TTL_S)
