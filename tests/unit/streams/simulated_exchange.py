@@ -240,9 +240,10 @@ class SimulatedExchange:
         """The leader's book as of its last command, answered when that is committed; asked again of the next leader."""
         assert market_id == MARKET.market_id
         while True:
-            await self._elected.wait()
             leader = self.leader
-            assert leader is not None
+            if leader is None:
+                await self._elected.wait()
+                continue
             sequence = leader.sequence
             answer = BookAnswer(market_id, sorted(leader.bids.items(), reverse=True), sorted(leader.asks.items()), 0)
             if not leader.rows:
