@@ -69,11 +69,12 @@ class Committed:
 
 @dataclass(frozen=True)
 class Term:
-    """A lease that somebody took."""
+    """A lease that somebody took, after so long a time without a leader (by the database's clock)."""
 
     at_s: float
     epoch: int
     candidate: Candidate
+    away_s: float
 
 
 class DatabaseError(ConnectionError):
@@ -213,7 +214,7 @@ class Database:
         """Give the lease, and note who got it."""
         acquired = await self.lease.acquire(candidate, ttl_s)
         if acquired is not None:
-            self.terms.append(Term(self.loop.now_s, acquired.epoch, candidate))
+            self.terms.append(Term(self.loop.now_s, acquired.epoch, candidate, acquired.away_us / 1_000_000))
             self.loop.trace("acquired", acquired.epoch, candidate.holder)
         return acquired
 

@@ -5,19 +5,24 @@ from __future__ import annotations
 import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from typing import Final
 
 from tests.simulation.cluster import Cluster
 from tests.simulation.workload import Attempt, Operation, Outcome, Workload
 
-from rtx.core.commands import encode_command
-from rtx.core.events import Rejected, decode_events, encode_events
+from rtx.core.commands import CancelAllAfter, ExpireCancelAllAfter, decode_command, encode_command
+from rtx.core.events import CancelAllAfterSet, Rejected, decode_events, encode_events
 from rtx.core.exchange import Exchange
 from rtx.core.rules import LATEST_RULES
 from rtx.core.snapshot import state_hash
+from rtx.engine.deadlines import COUNTED_S_MAX, TICK_S
 from rtx.engine.own_commands import REQUEST_ID as ENGINE_REQUEST_ID
 from rtx.engine.recovery import ReplayDivergedError, replay_entry
 from rtx.store.entries import GENESIS_HASH, JournalEntry, verify_chain
 from rtx.store.errors import JournalCorruptError
+
+ARMING_S_MAX: Final = COUNTED_S_MAX + 2 * TICK_S
+"""So much of a switch's time may be over when its arming is committed."""
 
 
 def violations(cluster: Cluster, workload: Workload) -> Iterator[str]:
@@ -35,6 +40,7 @@ def violations(cluster: Cluster, workload: Workload) -> Iterator[str]:
         yield from _of_the_replicas(cluster, exchange, entries)
         yield from _of_the_queries(cluster, workload, hashes)
     yield from _of_the_answers(workload, entries)
+    yield from _of_the_switches(cluster)
 
 
 def _of_the_journal(cluster: Cluster, entries: list[JournalEntry]) -> Iterator[str]:
@@ -172,6 +178,34 @@ def _of_attempt(operation: Operation, attempt: Attempt, row: JournalEntry | None
         yield f"told that the engine was overloaded, and done at row {row.sequence}"
     elif outcome is Outcome.CONFLICT and row is not None:
         yield f"told of a conflict, and done at row {row.sequence}"
+
+
+def _of_the_switches(cluster: Cluster) -> Iterator[str]:
+    """No dead-man's switch goes off before its time; what passes while nobody leads does not count."""
+    armed: dict[tuple[int, str], tuple[float, float]] = {}
+    for committed in cluster.database.commits:
+        for entry in committed.batch.entries:
+            command = decode_command(entry.command)
+            if isinstance(command, CancelAllAfter):
+                if isinstance(decode_events(entry.events)[0], CancelAllAfterSet):
+                    armed[command.account_id, command.session] = committed.at_s, command.timeout_us / 1_000_000
+            elif isinstance(command, ExpireCancelAllAfter):
+                armed_s, timeout_s = armed.get((command.account_id, command.session), (committed.at_s, 0.0))
+                counted_s = committed.at_s - armed_s - _away_s(cluster, armed_s, committed.at_s)
+                if counted_s < timeout_s - ARMING_S_MAX:
+                    yield f"row {entry.sequence}: a switch of {timeout_s:g} s goes off after {counted_s:.3f} s"
+
+
+def _away_s(cluster: Cluster, from_s: float, until_s: float) -> float:
+    """How long nobody led in this time, where the database's clock tells; who committed was there."""
+    if cluster.database.clock_jumped:
+        return 0.0
+    away_s = 0.0
+    for term in cluster.database.terms:
+        if from_s < term.at_s <= until_s:
+            before_s = [commit.at_s for commit in cluster.database.commits if commit.epoch < term.epoch]
+            away_s += min(term.away_s, term.at_s - max(from_s, *before_s))
+    return away_s
 
 
 def _is_refusal(row: JournalEntry) -> bool:

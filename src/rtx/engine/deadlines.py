@@ -1,10 +1,12 @@
 """Dead-man's switches: notices when the time of one is over, and has the account's orders cancelled.
 
 Only time counts in which the leader was there for its clients. It is counted by the monotonic clock, tick by tick: what
-a paused process, a blocked event loop or a commit that hangs takes of a tick is left out. Whatever passed by the
-exchange's own time (the wall clock, in which deadlines stand in the journal) and did not count is journaled as an
-extension of all deadlines, so that the leaders to come go on from the same remaining time. A deadline may therefore be
-noticed somewhat late, never early.
+a paused process, a blocked event loop or a commit that hangs takes of a tick is left out.
+
+Deadlines stand in the journal in the exchange's own time, which follows the wall clock. Where the wall clock has gone
+further than the time that counted, because of a standstill or because it was set, all deadlines are extended by a
+command, and the exchange's time goes on from there only when that is committed. At whatever row a leader ends, its
+successor finds at least the time in the deadlines that was left. A deadline may be noticed somewhat late, never early.
 
 A renewal that arrived before its deadline is never overtaken: it is before the expiry in the sequencer's queue, and an
 expiry names the deadline that it is about.
@@ -31,7 +33,7 @@ COUNTED_S_MAX: Final = 0.25
 """How much of one tick, and of one commit, counts; what takes longer is a standstill of the exchange."""
 
 DRIFT_US_MAX: Final = 100_000
-"""So far the exchange's time may be ahead of the time that counted before the deadlines are extended."""
+"""So far the exchange's time may be ahead of the time that counted while switches are armed."""
 
 Key = tuple[int, str]
 """Account and session."""
@@ -87,6 +89,13 @@ class DeadlineWatch:
         self._is_armed = asyncio.Event()
         self._under_way: dict[Key | None, asyncio.Task[None]] = {}
 
+    def exchange_clock_us(self) -> int:
+        """The wall clock, but while switches are armed no further than the deadlines have been extended for."""
+        wall_us = self._clock_us()
+        if not self._due_s:
+            return wall_us
+        return min(wall_us, self._served_us() + DRIFT_US_MAX)
+
     def note(self, event: CancelAllAfterSet) -> None:
         """A switch was armed, renewed, disarmed or went off just now, at the exchange's time."""
         key = (event.account_id, event.session)
@@ -119,6 +128,10 @@ class DeadlineWatch:
         self._served_from_us = self._exchange.time_us - int(self._counted_s * 1_000_000)
         self._earliest_s = math.inf
 
+    def _served_us(self) -> int:
+        """The exchange's time as of the last tick, by what counted."""
+        return self._served_from_us + int(self._counted_s * 1_000_000)
+
     def _tick(self, commits: Commits, own_commands: Submitter) -> None:
         now_s = self._monotonic_s()
         elapsed_s = now_s - self._counted_until_s
@@ -137,8 +150,7 @@ class DeadlineWatch:
         """Extend the deadlines by what passed and did not count; True while that is under way."""
         if None in self._under_way:
             return True
-        served_us = self._served_from_us + int(self._counted_s * 1_000_000)
-        away_us = max(self._clock_us(), self._exchange.time_us) - served_us
+        away_us = max(self._clock_us(), self._exchange.time_us) - self._served_us()
         if away_us < 0:
             # The wall clock was set back: deadlines from now on stand in this time.
             self._served_from_us += away_us

@@ -99,7 +99,7 @@ class Leader:
             lookups=stores.reads,
             publisher=surroundings.publisher,
             metrics=engine_metrics,
-            clock_us=surroundings.clock_us,
+            clock_us=self._deadlines.exchange_clock_us,
             monotonic_s=surroundings.monotonic_s,
             may_lead=term.may_lead,
             on_failure=term.end,

@@ -97,7 +97,7 @@ class Engine:
                 lookups=self.journal,
                 publisher=Recorder(),
                 metrics=Recorder(),
-                clock_us=self._clock_us,
+                clock_us=watch.exchange_clock_us,
                 monotonic_s=self.loop.time,
                 may_lead=lambda: True,
                 on_failure=lambda error: None,
@@ -314,6 +314,33 @@ def test_a_wall_clock_that_is_set_moves_nothing(engine: Engine, jump_s: int) -> 
         await engine.end_term()
         await engine.lead(idle_s=0.0, away_s=0.0)
         assert await engine.until_expired() - armed_s >= 10
+
+    engine.run(story)
+
+
+def test_a_wall_clock_that_is_set_just_before_the_leader_dies_moves_nothing(engine: Engine) -> None:
+    async def story() -> None:
+        armed_s = await engine.arm(10)
+        await asyncio.sleep(2)
+        engine.node.wall_offset_us += 3600 * SECOND_US
+        await engine.ask(bid(account_id=BOB))
+        await engine.end_term()
+        assert engine.extensions_us() == []
+        await engine.lead(idle_s=0.0, away_s=0.0)
+        assert await engine.until_expired() - armed_s >= 10
+
+    engine.run(story)
+
+
+def test_the_exchange_goes_on_by_the_wall_clock_when_the_deadlines_are_extended(engine: Engine) -> None:
+    async def story() -> None:
+        await engine.arm(10)
+        engine.node.wall_offset_us += 3600 * SECOND_US
+        while not engine.extensions_us():  # noqa: ASYNC110 - there is no event to wait for
+            await asyncio.sleep(0.001)
+        await engine.ask(bid(account_id=BOB))
+        wall_us = engine.loop.wall_us(engine.node)
+        assert wall_us - DRIFT_US_MAX <= engine.exchange.time_us <= wall_us
 
     engine.run(story)
 
