@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,7 +12,7 @@ import psycopg
 import pytest
 import pytest_asyncio
 from prometheus_client import REGISTRY
-from tests.integration.api.venue import Trader, Venue
+from tests.integration.api.venue import Trader, Venue, now_ms
 from tests.integration.api_v1.backend import JWT_SECRET, Client, running_backend
 from tests.streaming_replica import Primary, StreamingReplica, thaw
 
@@ -21,6 +21,7 @@ from rtx.api.application import Application
 from rtx.api.context import ApiSettings
 from rtx.api.directories import make_context
 from rtx.api.history_reads import HistoryReads
+from rtx.api.streams.statistics import PostgresStatistics
 from rtx.api.telemetry import RequestLog
 from rtx.store.connection import create_pool
 from rtx.store.migrate import upgrade
@@ -65,6 +66,7 @@ class Reader:
             engine=first.engine,
             history=HistoryReads(first.pool, pool, first.engine.position),
         )
+        self.history = context.history
         self.client = Client(Application(context, nouns.routes(), [], RequestLog()))
 
     def seen_by(self, trader: Trader) -> Trader:
@@ -144,6 +146,25 @@ async def test_statistics_come_from_the_replica(venue: Venue, reader: Reader, pa
     before = reads("replica")
     assert (await reader.client.get(f"{path}?symbol={symbol}")).status == 200
     assert reads("replica") == before + 1
+
+
+async def test_what_streams_show_comes_from_the_replica_and_is_the_same(venue: Venue, reader: Reader) -> None:
+    trader, symbol = await traded(venue)
+    market_id = await venue.market_id(symbol)
+    await reader.until_read_from_replica(trader, symbol)
+    now_us = now_ms() * 1000
+    before = reads("replica")
+    questions: list[Callable[[PostgresStatistics], Awaitable[Any]]] = [
+        lambda statistics: statistics.candles(market_id, "1d", now_us=now_us, limit=2, offset_s=0),
+        lambda statistics: statistics.first_trade_id(market_id, 0),
+        lambda statistics: statistics.day(now_us=now_us, market_id=market_id),
+        lambda statistics: statistics.average_price(market_id, now_us=now_us),
+    ]
+    for ask in questions:
+        answer = await ask(PostgresStatistics(reader.history))
+        assert answer
+        assert answer == await ask(PostgresStatistics(HistoryReads(venue.backend.pool)))
+    assert reads("replica") == before + len(questions)
 
 
 @pytest.mark.parametrize("path", ["/api/v3/account", "/api/v3/openOrders", "/api/v3/account/commission"])

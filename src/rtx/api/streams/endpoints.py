@@ -51,7 +51,7 @@ async def lifespan(context: ApiContext) -> AsyncIterator[None]:
     """Follow every market while the worker runs."""
     history = PostgresHistory(context.pool)
     feed = MarketFeed(context.books.book, history, context.clock_us)
-    polling = Polling(PostgresStatistics(context.pool))
+    polling = Polling(PostgresStatistics(context.history))
     hub = StreamHub(feed, context.markets, polling, Resumption(feed, history), context.clock_us)
 
     def on_subscribed() -> None:
