@@ -45,13 +45,14 @@ class Reporter:
         last = await stores.journal.last_entry()
         lag_rows = 0 if last is None else max(0, last.sequence - standby.sequence)
         metrics.STANDBY_LAG_ROWS.set(lag_rows)
+        metrics.ENGINE_DIVERGED.set(0)
         await self._report(
             stores,
             FOLLOWING,
             sequence=standby.sequence,
             checkpoint_sequence=standby.checkpoint_sequence,
             lag_rows=lag_rows,
-            lag_ms=standby.lag_ms,
+            lag_ms=standby.take_lag_ms(),
             rules=standby.exchange.rules,
         )
 

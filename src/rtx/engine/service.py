@@ -255,6 +255,7 @@ class EngineService:
             if self._stopping.is_set():
                 term.end(None)
             metrics.ENGINE_LEADER.set(1)
+            metrics.STANDBY_LAG_ROWS.set(0)
             metrics.ENGINE_EPOCH.set(term.epoch)
             _log.info("engine leads", epoch=term.epoch, sequence=standby.sequence, address=self._engine.address)
             await leader.lead(self._reporter)

@@ -54,9 +54,7 @@ class Standby:
         self.checkpoint_sequence = recovered.checkpoint_sequence
         """The newest row at which the whole state was compared; 0: none yet."""
 
-        self.lag_ms = 0.0
-        """How long after it was journaled the newest row was done again here."""
-
+        self._lag_ms = 0.0
         self.lag_rows = 0
         """How many rows there were to do at the last look."""
 
@@ -104,6 +102,14 @@ class Standby:
     def recovered(self) -> Recovered:
         """What a leader starts from."""
         return Recovered(self._exchange, self._sequence, self._hash, self._snapshot_sequence, self._book_positions)
+
+    def take_lag_ms(self) -> float:
+        """How long after it was journaled a row was done again here, of the newest ones since this was last asked.
+
+        0 when there were none: then there is nothing to lag behind.
+        """
+        lag_ms, self._lag_ms = self._lag_ms, 0.0
+        return lag_ms
 
     async def read_from(self, reads: JournalBackend) -> bool:
         """Go on over another connection; False when the journal there is not the one that was followed."""
@@ -166,6 +172,6 @@ class Standby:
         self._moved_s = asyncio.get_running_loop().time()
         self._exchange.take_changed_balances()
         self._exchange.take_changed_levels()
-        self.lag_ms = max(0.0, (self._clock_us() - first.time_us) / 1_000)
-        metrics.STANDBY_LAG.observe(self.lag_ms / 1_000)
+        self._lag_ms = max(0.0, (self._clock_us() - first.time_us) / 1_000)
+        metrics.STANDBY_LAG.observe(self._lag_ms / 1_000)
         metrics.JOURNAL_SEQUENCE.set(self._sequence)

@@ -58,7 +58,9 @@ STANDBY_LAG_ROWS: Final = Gauge(
     "rtx_standby_lag_rows", "Journal rows that the standby has still to do.", multiprocess_mode="livemax"
 )
 ENGINE_DIVERGED: Final = Gauge(
-    "rtx_engine_diverged", "1 where the engine computed something else than the journal holds.", multiprocess_mode="max"
+    "rtx_engine_diverged",
+    "1 where the engine computed something else than the journal holds, until one follows it again.",
+    multiprocess_mode="mostrecent",
 )
 SWITCHES_EXPIRED: Final = Counter(
     "rtx_dead_mans_switches_expired_total", "Dead-man's switches that went off and cancelled an account's orders."
@@ -100,18 +102,22 @@ def recorded_processes(directory: Path) -> set[int]:
 def retire_process(directory: Path, pid: int) -> None:
     """Fold the series of an ended process into one file, so that restarts neither lose counts nor leave files.
 
-    Gauges of living processes go; counters and histograms keep counting from where the process stopped.
+    Gauges of living processes go; counters and histograms keep counting from where the process stopped, and of what
+    is to be remembered the most recent value stays.
     """
     _multiprocess.mark_process_dead(pid, path=str(directory))
-    for kind in ("counter", "histogram"):
+    for kind in ("counter", "histogram", "gauge_mostrecent"):
         ended = directory / f"{kind}_{pid}.db"
         if not ended.exists():
             continue
         kept = _MmapedDict(str(directory / f"{kind}_retired.db"))
         try:
             for key, value, timestamp, _position in _MmapedDict.read_all_values_from_file(str(ended)):
-                before, _time = kept.read_value(key)
-                kept.write_value(key, before + value, timestamp)
+                before, time_s = kept.read_value(key)
+                if kind != "gauge_mostrecent":
+                    kept.write_value(key, before + value, timestamp)
+                elif timestamp >= time_s:
+                    kept.write_value(key, value, timestamp)
         finally:
             kept.close()
         ended.unlink()

@@ -18,8 +18,8 @@ class ReplicaReport(msgspec.Struct, frozen=True):
 
     ``sequence`` is the journal row that it has; ``checkpoint_sequence`` the newest row at which its state hash was
     compared with the leader's (of a diverged engine: the newest at which it was right). ``lag_ms`` is how long after
-    its commit the last row was there. ``diverged_sequence`` and ``reason`` say where a diverged one stopped; the former
-    is not 0 either while it reads the journal up to there again.
+    its commit the last row was there (0 when none came since the report before). ``diverged_sequence`` and ``reason``
+    say where a diverged one stopped; the former is not 0 either while it reads the journal up to there again.
     ``rules`` are the matching rules in force (0: not known yet), ``rules_latest`` the newest that it could compute by.
     ``seen_s`` is the report's age in seconds, ``started_s`` that of the engine.
     """

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import msgspec
 import pytest
+from prometheus_client import REGISTRY
 from tests.fakes.leadership import take_lease
 from tests.unit.engine.leader import bid
 from tests.unit.engine.replica import Replica, World
 
 from rtx.engine.answers import RememberedAnswers
 from rtx.engine.standby import DivergedError, Standby
+from rtx.observability import metrics
 from rtx.store.entries import JournalEntry, entry_hash
 from rtx.store.replicas import FOLLOWING, ReplicaReport
 
@@ -61,6 +64,18 @@ def another(entry: JournalEntry) -> JournalEntry:
     return msgspec.structs.replace(entry, request_id=request_id, hash=changed_hash)
 
 
+def noting(world: World, follows: asyncio.Event) -> Callable[[ReplicaReport], Coroutine[Any, Any, None]]:
+    """Takes reports, and sets ``follows`` after one of a standby."""
+    report = world.replicas.report
+
+    async def note(one: ReplicaReport) -> None:
+        await report(one)
+        if one.state == FOLLOWING:
+            follows.set()
+
+    return note
+
+
 @pytest.mark.parametrize("change", [lose, replace])
 @pytest.mark.parametrize("rows_after", [0, 1])
 async def test_it_does_not_stand_on_a_row_that_is_not_there(
@@ -85,18 +100,34 @@ async def test_from_the_first_row_on(world: World) -> None:
         assert standby.sequence == sequence
 
 
+async def test_it_lags_behind_no_longer_when_nothing_comes(world: World) -> None:
+    standby = await standby_of(world)
+    await add_order(world)
+    await standby.follow()
+    assert standby.take_lag_ms() > 0
+    await standby.follow()
+    assert standby.take_lag_ms() == 0
+
+
+async def test_metrics_say_what_it_is_now(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    metrics.ENGINE_DIVERGED.set(1)
+    replica = Replica(world)
+    follows = asyncio.Event()
+    monkeypatch.setattr(world.replicas, "report", noting(world, follows))
+    await replica.until(follows)
+    assert REGISTRY.get_sample_value("rtx_engine_diverged") == 0
+    metrics.STANDBY_LAG_ROWS.set(5)
+    await world.lease.release(world.lease.epoch)
+    await replica.until(replica.publisher.announced)
+    assert REGISTRY.get_sample_value("rtx_standby_lag_rows") == 0
+    await replica.stop()
+
+
 async def test_a_journal_that_lost_rows_with_its_server_is_read_anew(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     follows = asyncio.Event()
-    report = world.replicas.report
-
-    async def note(one: ReplicaReport) -> None:
-        await report(one)
-        if one.state == FOLLOWING:
-            follows.set()
-
-    monkeypatch.setattr(world.replicas, "report", note)
+    monkeypatch.setattr(world.replicas, "report", noting(world, follows))
     sequence = await add_order(world)
     replica = Replica(world)
     await replica.until(follows)

@@ -19,10 +19,10 @@ print(os.getpid())
 """
 
 
-def run_process(directory: Path) -> int:
+def run_process(directory: Path, program: str = PROGRAM) -> int:
     """A process that counts and ends; returns its id."""
     environment = {"PROMETHEUS_MULTIPROC_DIR": str(directory), "PYTHONPATH": ":".join(sys.path)}
-    done = subprocess.run([sys.executable, "-c", PROGRAM], env=environment, check=True, capture_output=True)
+    done = subprocess.run([sys.executable, "-c", program], env=environment, check=True, capture_output=True)
     return int(done.stdout)
 
 
@@ -42,6 +42,14 @@ def test_counts_of_ended_processes_stay_and_their_files_go(tmp_path: Path) -> No
     assert 'rtx_trades_total{market="BTCUSDT"} 6.0' in after
     assert "rtx_engine_commit_duration_seconds_count 3.0" in after
     assert not any(line.startswith("rtx_stream_connections ") for line in after)
+
+
+def test_that_an_engine_diverged_is_said_until_one_follows_again(tmp_path: Path) -> None:
+    program = "import os; from rtx.observability import metrics; metrics.ENGINE_DIVERGED.set({}); print(os.getpid())"
+    retire_process(tmp_path, run_process(tmp_path, program.format(1)))
+    assert "rtx_engine_diverged 1.0" in exposition(tmp_path)
+    retire_process(tmp_path, run_process(tmp_path, program.format(0)))
+    assert "rtx_engine_diverged 0.0" in exposition(tmp_path)
 
 
 def test_a_process_that_counted_nothing_can_end_too(tmp_path: Path) -> None:
