@@ -202,14 +202,6 @@ def test_killed_start_is_cleaned_up(layout: Layout) -> None:
     assert_nothing_left(layout)
 
 
-def test_folder_with_something_else_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "precious").touch()
-    with pytest.raises(ClusterError, match="holds something else"):
-        Layout(tmp_path).claim()
-    Cluster(Layout(tmp_path)).machine.stop()
-    assert (tmp_path / "precious").exists()
-
-
 def environment(layout: Layout) -> dict[str, str]:
     return os.environ | {"RTX_CLUSTER_DIRECTORY": str(layout.directory), "PYTHONPATH": str(REPOSITORY)}
 
