@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
@@ -90,9 +91,14 @@ def production_surroundings(settings: Settings) -> Surroundings:
         publisher=MarketDataPublisher(redis_connector(settings.redis_url)),
         snapshots=SnapshotProcess(settings.snapshot_commands),
         clock_us=lambda: time.time_ns() // 1_000,
-        monotonic_s=time.monotonic,
+        monotonic_s=_monotonic_s,
         settle_memory=_settle_memory,
     )
+
+
+def _monotonic_s() -> float:
+    """Goes on while the machine is suspended, as a lease does; where the system has no such clock, it stands still."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME if sys.platform == "linux" else time.CLOCK_MONOTONIC)
 
 
 def _settle_memory() -> None:
