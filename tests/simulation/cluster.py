@@ -13,7 +13,6 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, cast
-from unittest import mock
 
 from tests.simulation.database import READ_TIMEOUT_S, Database, Session, SimulatedLease, open_stores
 from tests.simulation.loop import Node, SimulatedLoop
@@ -331,7 +330,6 @@ def _leave_memory() -> None:
 
 def _locator(session: Session) -> Callable[[], Coroutine[Any, Any, tuple[str, int] | None]]:
     """The API's own way to find the leader, on a simulated lease."""
-    with mock.patch.object(api_worker, "LeaseStore", return_value=SimulatedLease(session)):
-        return cast(
-            "Callable[[], Coroutine[Any, Any, tuple[str, int] | None]]", api_worker._locator(cast("Any", session))
-        )
+    return cast(
+        "Callable[[], Coroutine[Any, Any, tuple[str, int] | None]]", api_worker._locator(SimulatedLease(session).read)
+    )

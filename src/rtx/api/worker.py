@@ -19,12 +19,14 @@ from rtx.api.directories import make_context
 from rtx.api.history_reads import POSITION_TIMEOUT_S, HistoryReads
 from rtx.api.order_entry_protocol import OrderEntryProtocol
 from rtx.api.streams.websocket_protocol import StreamWebSocketProtocol
-from rtx.link.client import EngineClient
+from rtx.link.client import EngineClient, Locate
+from rtx.link.following import LOCATE_TIMEOUT_S
 from rtx.link.handshake import derive_key
 from rtx.observability.logging import get_logger
 from rtx.settings import Settings
-from rtx.store.connection import DATABASE_ERRORS, Pool, create_pool
-from rtx.store.lease import LeaseStore
+from rtx.store.connection import DATABASE_ERRORS, Pool, connect_engine, create_pool
+from rtx.store.leader_lookup import LeaderLookup
+from rtx.store.lease import Lease
 from rtx.supervisor.listeners import API_SOCKET_VARIABLE, BACKLOG, inherited_socket, open_listeners
 
 KEEP_ALIVE_S: Final = 75
@@ -64,7 +66,14 @@ async def serve(settings: Settings) -> None:
             settings.redis_url, socket_timeout=REDIS_TIMEOUT_S, socket_connect_timeout=REDIS_TIMEOUT_S
         )
         stack.push_async_callback(redis.aclose)
-        engine = EngineClient(derive_key(settings.jwt_secret), _locator(pool))
+        lookup = LeaderLookup(
+            lambda: connect_engine(
+                settings.database_url, application_name="rtx-api-leader", command_timeout_s=LOCATE_TIMEOUT_S
+            )
+        )
+        stack.callback(lookup.close)
+        engine = EngineClient(derive_key(settings.jwt_secret), _locator(lookup.read))
+        lookup.on_change = engine.look_again
         engine.start()
         stack.push_async_callback(engine.stop)
         replica = await _replica(settings)
@@ -117,13 +126,12 @@ async def _replica(settings: Settings) -> Pool | None:
     )
 
 
-def _locator(pool: Pool) -> Callable[[], Awaitable[tuple[str, int] | None]]:
+def _locator(read_lease: Callable[[], Awaitable[Lease | None]]) -> Locate:
     """Finds the engine that leads by the lease, also by one that ran out: its engine may be about to renew it."""
-    leases = LeaseStore(pool)
 
     async def locate() -> tuple[str, int] | None:
         try:
-            lease = await leases.read()
+            lease = await read_lease()
         except DATABASE_ERRORS:
             return None
         if lease is None:
