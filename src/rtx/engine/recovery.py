@@ -144,18 +144,18 @@ def is_checkpoint(events: Sequence[AnyEvent]) -> bool:
 
 
 async def _load_snapshot(store: JournalBackend, before_sequence: int | None) -> tuple[Exchange, int, bytes]:
-    """The newest snapshot, or the empty exchange where there is none that this program can read.
+    """The newest snapshot that this program can read, or the empty exchange where there is none.
 
     The journal holds everything, so a snapshot that is damaged or of another version costs time and nothing else.
     """
-    saved = await store.load_snapshot(before_sequence)
-    if saved is not None:
+    while (saved := await store.load_snapshot(before_sequence)) is not None:
         try:
             if hashlib.sha256(saved.state).digest() != saved.state_hash:
                 raise ValueError("its hash is not that of its content")
             return snapshot.load(saved.state), saved.sequence, saved.journal_hash
         except (ValueError, msgspec.DecodeError) as error:
-            _log.error("snapshot not usable, replaying the journal", sequence=saved.sequence, error=str(error))
+            _log.error("snapshot not usable, looking for one before it", sequence=saved.sequence, error=str(error))
+            before_sequence = saved.sequence
     return Exchange(), 0, GENESIS_HASH
 
 

@@ -175,6 +175,21 @@ async def test_a_snapshot_that_cannot_be_used_costs_time_and_nothing_else(spoil:
     assert state_hash(recovered.exchange) == state_hash(leader.exchange)
 
 
+async def test_instead_of_a_snapshot_that_cannot_be_used_the_one_before_is() -> None:
+    leader = await traded()
+    await keep_snapshot(leader)
+    kept_sequence = leader.sequencer.sequence
+    await leader.lead()
+    worker, order = Worker(), leader.bid(price=2)
+    leader.sequencer.handle(worker, [order])
+    await worker.answer(order)
+    newest = leader.journal.rows[kept_sequence + 1]
+    await leader.journal.save_snapshot(Snapshot(newest.sequence, newest.hash, bytes(32), b"of a newer program"))
+    recovered = await recover(leader.journal)
+    assert recovered.snapshot_sequence == kept_sequence
+    assert state_hash(recovered.exchange) == state_hash(leader.exchange)
+
+
 def of_state(saved: Snapshot, state: bytes) -> Snapshot:
     """A snapshot that is whole, of another state."""
     return msgspec.structs.replace(saved, state=state, state_hash=hashlib.sha256(state).digest())
