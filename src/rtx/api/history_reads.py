@@ -2,7 +2,8 @@
 
 Far enough means that it has every journal row that was committed when the question came, whichever worker told a client
 of it: so history never goes back, and who placed an order finds it there. The leader is asked for its position, once
-for all who ask at about the same time. A replica that is behind, away or slow costs nothing but the primary's time.
+for all who ask at about the same time. A replica that turns out to be behind, away or slow holds up only those who are
+reading it at that moment; whether it is good again is found out while the primary answers.
 What a decision rests on (balances, open orders, one order, keys) is never read here.
 """
 
@@ -15,7 +16,7 @@ from typing import Final, TypeVar
 
 import structlog
 
-from rtx.link.client import EngineError
+from rtx.link.client import EngineError, EngineTimeoutError
 from rtx.observability.metrics import HISTORY_READS
 from rtx.store import replica_position
 from rtx.store.connection import DATABASE_ERRORS, Connection, Database, Pool
@@ -36,7 +37,7 @@ _READ_TIMEOUT_S: Final = 2.0
 """A replica that takes longer is as good as away."""
 
 _PAUSE_S: Final = 1.0
-"""How long a replica that is behind or failed is not asked again."""
+"""How long a replica that is behind or failed is left alone; also how long nobody asks again who leads."""
 
 _log = structlog.get_logger("rtx.api.history_reads")
 
@@ -49,6 +50,13 @@ class ReplicaForeignError(Exception):
     """The replica's journal is not the primary's."""
 
 
+_REPLICA_ERRORS: Final = (*DATABASE_ERRORS, ReplicaBehindError, ReplicaForeignError)
+
+
+async def _nobody_leads() -> int:
+    raise EngineTimeoutError
+
+
 class HistoryReads:
     """Chooses for each read; one for each API worker."""
 
@@ -56,7 +64,7 @@ class HistoryReads:
         self,
         primary: Pool,
         replica: Pool | None = None,
-        leader_position: Callable[[], Awaitable[int]] | None = None,
+        leader_position: Callable[[], Awaitable[int]] = _nobody_leads,
         *,
         monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -66,33 +74,54 @@ class HistoryReads:
         """
         self._primary = primary
         self._replica = replica
-        self._position = _SharedPosition(leader_position) if leader_position is not None else None
+        self._position = _SharedPosition(leader_position)
         self._monotonic_s = monotonic_s
         self._not_before_s = float("-inf")
         self._is_used: bool | None = None
-        """Whether the last read went to the replica; None before the first."""
+        """Whether reads go to the replica; None before it was tried."""
+        self._trial: asyncio.Task[None] | None = None
 
     async def read(self, query: Callable[[Database], Awaitable[Result]]) -> Result:
         """Give what ``query`` reads; it may be called twice, and must only read."""
-        if self._replica is not None and self._position is not None and self._monotonic_s() >= self._not_before_s:
-            try:
-                wanted = await self._position.now()
-            except (EngineError, TimeoutError):
-                # Nobody leads for the moment, which is not the replica's fault.
-                self._not_before_s = self._monotonic_s() + _PAUSE_S
+        if self._replica is not None and self._monotonic_s() >= self._not_before_s:
+            if not self._is_used:
+                self._begin_trial(self._replica)
             else:
                 try:
-                    found = await self._read_replica(self._replica, wanted, query)
-                except (*DATABASE_ERRORS, ReplicaBehindError, ReplicaForeignError) as error:
+                    found = await self._read_replica(self._replica, query)
+                except EngineError:
+                    self._pause()
+                except _REPLICA_ERRORS as error:
                     self._leave_replica(error)
                 else:
-                    self._return_to_replica()
                     HISTORY_READS.labels("replica").inc()
                     return found
         HISTORY_READS.labels("primary").inc()
         return await query(self._primary)
 
-    async def _read_replica(self, replica: Pool, wanted: int, query: Callable[[Database], Awaitable[Result]]) -> Result:
+    def _begin_trial(self, replica: Pool) -> None:
+        if self._trial is None or self._trial.done():
+            self._trial = asyncio.create_task(self._try(replica))
+
+    async def _try(self, replica: Pool) -> None:
+        """Read the replica from now on if it is one, and far enough."""
+        try:
+            await self._read_replica(replica, self._check_origin)
+        except EngineError:
+            self._pause()
+        except _REPLICA_ERRORS as error:
+            self._leave_replica(error)
+        else:
+            self._is_used = True
+            _log.info("history is read from the replica")
+
+    async def _check_origin(self, database: Database) -> None:
+        if not await replica_position.is_of(self._primary, await replica_position.read(database)):
+            raise ReplicaForeignError("its journal is another one: is DATABASE_REPLICA_URL a replica of DATABASE_URL?")
+
+    async def _read_replica(self, replica: Pool, query: Callable[[Database], Awaitable[Result]]) -> Result:
+        """Raises one of :data:`_REPLICA_ERRORS`, and EngineError while nobody leads: not the replica's fault."""
+        wanted = await self._position.now()
         connection = await replica.acquire(timeout=_CONNECT_TIMEOUT_S)
         try:
             async with asyncio.timeout(_READ_TIMEOUT_S):
@@ -109,26 +138,20 @@ class HistoryReads:
 
     async def _wait_for(self, connection: Connection, wanted: int) -> None:
         """Return when the replica at the other end has row ``wanted``."""
-        position = await replica_position.read(connection)
-        if not self._is_used and not await replica_position.is_of(self._primary, position):
-            raise ReplicaForeignError("its journal is another one: is DATABASE_REPLICA_URL a replica of DATABASE_URL?")
         until_s = self._monotonic_s() + _CATCH_UP_S
-        while position.sequence < wanted:
+        while (position := await replica_position.read(connection)).sequence < wanted:
             if self._monotonic_s() >= until_s:
                 raise ReplicaBehindError(f"it has journal row {position.sequence} of {wanted}")
             await asyncio.sleep(_CATCH_UP_INTERVAL_S)
-            position = await replica_position.read(connection)
 
     def _leave_replica(self, error: Exception) -> None:
-        self._not_before_s = self._monotonic_s() + _PAUSE_S
+        self._pause()
         if self._is_used is not False:
             _log.warning("history is read from the primary", reason=f"{type(error).__name__}: {error}")
         self._is_used = False
 
-    def _return_to_replica(self) -> None:
-        if not self._is_used:
-            _log.info("history is read from the replica")
-        self._is_used = True
+    def _pause(self) -> None:
+        self._not_before_s = self._monotonic_s() + _PAUSE_S
 
 
 class _SharedPosition:
@@ -142,15 +165,18 @@ class _SharedPosition:
     async def now(self) -> int:
         """Return the newest committed row as of some moment after the call.
 
-        Raises EngineError and, after :data:`POSITION_TIMEOUT_S`, TimeoutError.
+        Raises EngineError, which is EngineTimeoutError after :data:`POSITION_TIMEOUT_S`.
         """
         if self._next is None:
             self._next = asyncio.get_running_loop().create_future()
         answer = self._next
         if self._asking is None:
             self._asking = asyncio.create_task(self._ask_on())
-        async with asyncio.timeout(POSITION_TIMEOUT_S):
-            return await asyncio.shield(answer)
+        try:
+            async with asyncio.timeout(POSITION_TIMEOUT_S):
+                return await asyncio.shield(answer)
+        except TimeoutError:
+            raise EngineTimeoutError from None
 
     async def _ask_on(self) -> None:
         while self._next is not None:
