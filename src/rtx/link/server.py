@@ -183,7 +183,12 @@ class _ServerConnection(asyncio.Protocol):
             self._abort()
 
     def begin_term(self, epoch: int, sequence: int) -> None:
-        """Say that the engine leads, to a worker that understands it; any other one is to connect anew."""
+        """Say that the engine leads, to a worker that understands it; one of an older version is to connect anew.
+
+        A worker that has not proved itself yet has sent nothing over this connection in an earlier term.
+        """
+        if not self._version:
+            return
         if self._version >= 2:
             self._awaited = _encoder.encode(epoch)
             self.send([Response(POSITION_NUMBER, ANSWERED, sequence, 0, msgspec.Raw(self._awaited))])

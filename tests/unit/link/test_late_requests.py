@@ -68,6 +68,19 @@ async def test_what_was_on_its_way_when_a_term_began_is_sent_back() -> None:
         peer.close()
 
 
+async def test_a_worker_that_connects_while_a_term_begins_is_served() -> None:
+    async with running_engine() as engine:
+        peer = await Peer.connect(engine.port)
+        greeting = msgspec.msgpack.decode(await peer.receive(), type=Greeting)
+        engine.server.begin_term(5, 100)
+        nonce = bytes(NONCE_BYTES)
+        peer.send_message(Proof(PROTOCOL_VERSION, nonce, proof(KEY, b"worker", greeting.nonce, nonce)))
+        await peer.receive()
+        peer.send_message([REQUEST])
+        assert (await engine.next_request())[1] == REQUEST
+        peer.close()
+
+
 async def test_a_worker_that_was_sent_back_asks_again_when_the_term_begins() -> None:
     async with running_engine() as engine, connected_client(engine) as client:
         engine.leads = False
