@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,6 +17,7 @@ import pytest_asyncio
 from prometheus_client import REGISTRY
 from tests.integration.api.venue import Trader, Venue, now_ms
 from tests.integration.api_v1.backend import JWT_SECRET, Client, running_backend
+from tests.integration.cli.program import Program
 from tests.streaming_replica import Primary, StreamingReplica, thaw
 
 from rtx.api import nouns
@@ -25,6 +29,7 @@ from rtx.api.streams.statistics import PostgresStatistics
 from rtx.api.telemetry import RequestLog
 from rtx.store.connection import create_pool
 from rtx.store.migrate import upgrade
+from rtx.supervisor.backend import read_state
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -246,6 +251,44 @@ async def test_a_database_of_another_exchange_is_not_read(venue: Venue, primary:
         pool.terminate()
     assert (answer.status, len(answer.json)) == (200, 1)
     assert reads("replica") == before
+
+
+async def test_rtx_serve_reads_from_the_replica_that_it_is_told(
+    venue: Venue, primary: Primary, replica: StreamingReplica, shared_redis_url: str, tmp_path: Path
+) -> None:
+    _, symbol = await traded(venue)
+    expected = (await venue.public.get(f"/api/v3/trades?symbol={symbol}")).json
+    program = Program(
+        "serve",
+        "--state-file",
+        str(tmp_path / "state.json"),
+        DATABASE_URL=primary.database_url,
+        DATABASE_REPLICA_URL=replica.database_url,
+        REDIS_URL=shared_redis_url,
+        JWT_SECRET=JWT_SECRET,
+        RTX_HOST="127.0.0.1",
+        RTX_PORT="0",
+        RTX_METRICS_PORT="0",
+        RTX_API_WORKERS="1",
+    )
+    try:
+        await asyncio.to_thread(program.read_until, "api worker serves")
+        state = read_state(tmp_path / "state.json")
+        assert state is not None
+        said = asyncio.create_task(asyncio.to_thread(program.read_until, "history is read from the replica"))
+        async with asyncio.timeout(TIMEOUT_S):
+            while not said.done():
+                assert await asyncio.to_thread(read_trades, state.port, symbol) == expected
+                await asyncio.wait([said], timeout=POLL_INTERVAL_S)
+        await said
+        assert await asyncio.to_thread(read_trades, state.port, symbol) == expected
+    finally:
+        await asyncio.to_thread(program.close)
+
+
+def read_trades(port: int, symbol: str) -> Any:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v3/trades?symbol={symbol}") as response:
+        return json.load(response)
 
 
 class paused:  # noqa: N801 - reads as what it does
