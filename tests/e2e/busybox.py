@@ -11,7 +11,10 @@ APPLETS = ("cat", "hostname", "httpd", "id", "nc", "nslookup", "seq", "sh", "sle
 
 def write_busybox_image(folder: Path) -> Path:
     """The archive of the image, from Debian's package."""
-    subprocess.run(["apt-get", "-qq", "download", "busybox-static"], cwd=folder, check=True, capture_output=True)
+    download = ["apt-get", "-qq", "download", "busybox-static"]
+    if subprocess.run(download, cwd=folder, check=False, capture_output=True).returncode != 0:
+        subprocess.run(["apt-get", "-qq", "update"], check=True)
+        subprocess.run(download, cwd=folder, check=True)
     (package,) = folder.glob("busybox-static_*.deb")
     subprocess.run(["dpkg-deb", "--extract", package, folder / "package"], check=True)
     archive = folder / "busybox.tar"

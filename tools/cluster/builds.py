@@ -9,10 +9,11 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
-from tools.cluster.layout import KUBERNETES_VERSION, SOURCE, ClusterError, cache
+from tools.cluster.layout import KUBERNETES_VERSION, SOURCE, ClusterError, alone_in, cache
 
 _KUBERNETES: Final = ("kube-apiserver", "kube-controller-manager", "kube-proxy", "kube-scheduler", "kubectl", "kubelet")
 _PACKAGES: Final = {
@@ -36,10 +37,13 @@ def programs() -> Path | None:
 
 def build(progress: Callable[[str], None]) -> Path:
     """Builds the programs, minutes on a machine that never did; returns their folder."""
-    built = programs()
-    if built is not None:
-        return built
+    with alone_in(cached_builds(), partial(progress, "somebody else builds; waiting")):
+        return programs() or _build(progress)
+
+
+def _build(progress: Callable[[str], None]) -> Path:
     _require_go()
+    progress("building Kubernetes, CoreDNS and metrics-server (once; minutes)")
     folder = cached_builds() / "programs" / _fingerprint()
     with _unfinished(folder) as unfinished:
         for module, packages in _PACKAGES.items():

@@ -5,9 +5,12 @@ All of it follows from the folder of its state, so that whoever comes after a ki
 
 from __future__ import annotations
 
+import fcntl
 import ipaddress
 import os
 import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -113,6 +116,22 @@ class Layout:
 
     def is_claimed(self) -> bool:
         return (self.directory / _MARKER).exists()
+
+
+@contextmanager
+def alone_in(folder: Path, waiting: Callable[[], None]) -> Iterator[None]:
+    """Nobody else who asks for `folder` goes on meanwhile; calls `waiting` when somebody has it already."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waiting()
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
 
 
 def cache() -> Path:

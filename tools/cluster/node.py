@@ -96,8 +96,6 @@ class Cluster:
 
     def _programs(self) -> Path:
         packages.require(packages.FOR_THE_NODE, self._progress)
-        if builds.programs() is None:
-            self._progress("building Kubernetes, CoreDNS and metrics-server (once; minutes)")
         return builds.build(self._progress)
 
     def _begin(self, programs: Path) -> None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final
 
-from tools.cluster.layout import ClusterError, Layout
+from tools.cluster.layout import ClusterError, Layout, alone_in
 from tools.cluster.machine import Machine
 
 SERVICES_TIMEOUT_SECONDS: Final = 180.0
@@ -36,18 +36,9 @@ class Running:
         """Nobody else starts or stops what is in this folder, or beside it, meanwhile."""
         if os.geteuid() != 0:
             raise ClusterError("namespaces, mounts and packet filters are made: run this as root")
-        parent = self._layout.directory.parent
-        parent.mkdir(parents=True, exist_ok=True)
-        lock = os.open(parent, os.O_RDONLY)
-        try:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                self._progress("somebody else starts or stops one; waiting")
-                fcntl.flock(lock, fcntl.LOCK_EX)
+        waiting = partial(self._progress, "somebody else starts or stops one; waiting")
+        with alone_in(self._layout.directory.parent, waiting):
             yield
-        finally:
-            os.close(lock)
 
     @contextmanager
     def undone_on_failure(self) -> Iterator[None]:
