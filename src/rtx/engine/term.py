@@ -71,7 +71,9 @@ class Term:
             await self._sleep(min(pause_s, max(0.0, self._valid_until_s - self._monotonic_s())))
             asked_s = self._monotonic_s()
             try:
-                is_held = await self._ask(max(LAST_ATTEMPT_S, self._valid_until_s - asked_s))
+                # Not longer than to the next: it may be one connection that hangs, and not the database.
+                left_s = min(self._renewal_s, self._valid_until_s - asked_s)
+                is_held = await self._ask(max(LAST_ATTEMPT_S, left_s))
             except Exception as error:  # noqa: BLE001 - whatever it is, the lease was not renewed
                 if not self.may_lead():
                     self.end(TermEndedError(f"the lease could not be renewed: {type(error).__name__}: {error}"))

@@ -43,7 +43,7 @@ class Lease(FakeLease):
         return await super().renew(epoch, ttl_s)
 
 
-async def a_term(clock: Clock, lease: Lease, taken_s: float = 0.0) -> Term:
+async def a_term(clock: Clock, lease: Lease, taken_s: float = 0.0, renewal_s: float = RENEWAL_S) -> Term:
     """A term whose acquisition took ``taken_s`` to be answered."""
     asked_s = clock.now_s
     epoch = await take_lease(lease, "one", ttl_s=TTL_S)
@@ -54,7 +54,7 @@ async def a_term(clock: Clock, lease: Lease, taken_s: float = 0.0) -> Term:
         epoch,
         asked_s,
         ttl_s=TTL_S,
-        renewal_s=RENEWAL_S,
+        renewal_s=renewal_s,
         monotonic_s=lambda: clock.now_s,
         sleep=clock.sleep,
     )
@@ -141,6 +141,25 @@ async def test_it_goes_on_when_the_database_is_back_in_time() -> None:
     with pytest.raises(asyncio.CancelledError):
         await term.keep()
     assert term.reason is None
+    assert term.may_lead()
+
+
+async def test_one_connection_that_hangs_does_not_end_it() -> None:
+    clock = Clock()
+    lease = Lease(clock)
+    term = await a_term(clock, lease, renewal_s=LAST_ATTEMPT_S)
+
+    async def answer(count: int) -> None:
+        if count == 1:
+            await asyncio.Event().wait()
+        if count == 3:
+            raise asyncio.CancelledError
+
+    lease.answer = answer
+    with pytest.raises(asyncio.CancelledError):
+        # The clock of the term stands still meanwhile: the whole rest of the lease would be waited for.
+        async with asyncio.timeout(TTL_S - 1):
+            await term.keep()
     assert term.may_lead()
 
 
