@@ -33,6 +33,11 @@ TESTED_BY: Final[Mapping[str, str]] = {
     "make bench": _LONG,
     'make bench ARGS="orders --ready-file FILE"': _LONG,
     "make compile": _LONG,
+    "make simulate": _LONG,
+    'make simulate ARGS="--seeds 10000 --first 1"': _LONG,
+    "python -m tests.simulation --seed 7 --trace": (
+        "tests/simulation/test_simulation.py::test_a_seed_is_the_same_in_another_process"
+    ),
     "python -m benchmarks.book": _HELP,
     "python -m benchmarks.http --ready-file FILE": f"{_RUNNING}::test_orders_are_measured_on_a_backend_that_runs",
     "rtx dev": f"{_DEV}::test_the_crowd_trades_ccxt_trades_and_nothing_is_lost_when_all_is_killed",
@@ -59,7 +64,11 @@ TESTED_BY: Final[Mapping[str, str]] = {
 }
 """The test that runs each command. Of those that take minutes or need a compiler it runs the options and the recipe."""
 
-_BEHIND_ARGS: Final = {"run": ("rtx", "dev"), "bench": ("python", "-m", "benchmarks")}
+_BEHIND_ARGS: Final = {
+    "run": ("rtx", "dev"),
+    "bench": ("python", "-m", "benchmarks"),
+    "simulate": ("python", "-m", "tests.simulation"),
+}
 _OPTION: Final = re.compile(r"--[a-z][a-z-]*")
 
 

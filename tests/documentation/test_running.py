@@ -119,6 +119,8 @@ def test_make_alone_lists_every_target() -> None:
         ('make bench ARGS="orders --ready-file FILE"', "-m benchmarks orders --ready-file FILE"),
         ("make compile", "-m tools.compile_core"),
         ("make lint", "ruff check"),
+        ("make simulate", "-m tests.simulation"),
+        ('make simulate ARGS="--seeds 10000 --first 1"', "-m tests.simulation --seeds 10000 --first 1"),
     ],
 )
 def test_a_long_command_would_start_the_program_that_it_is_for(command: str, program: str) -> None:
@@ -128,5 +130,5 @@ def test_a_long_command_would_start_the_program_that_it_is_for(command: str, pro
 
 def targets() -> set[str]:
     """What the Makefile says is a target."""
-    (line,) = (line for line in (REPOSITORY / "Makefile").read_text().splitlines() if line.startswith(".PHONY:"))
-    return set(line.split()[1:])
+    lines = (REPOSITORY / "Makefile").read_text().splitlines()
+    return {target for line in lines if line.startswith(".PHONY:") for target in line.split()[1:]}

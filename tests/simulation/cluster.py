@@ -31,9 +31,11 @@ from rtx.engine.service import EngineService
 from rtx.engine.snapshotter import save_snapshot
 from rtx.engine.standby import Standby
 from rtx.engine.surroundings import Surroundings
+from rtx.link import connection, handshake, server
 from rtx.link.client import EngineClient
 from rtx.link.handshake import derive_key
 from rtx.link.market_data import MarketUpdate
+from rtx.link.messages import PROTOCOL_VERSION
 from rtx.settings import Settings
 from rtx.store.connection import DATABASE_ERRORS
 from rtx.store.errors import StoreError
@@ -45,23 +47,28 @@ WALL_OFFSET_US_MAX: Final = 50_000
 
 
 _REPORTS: Final = vars(reports)
+_LINK: Final = [vars(module) for module in (handshake, connection, server)]
+"""Where the modules keep what differs between versions of the program."""
 
 
 @dataclass(frozen=True)
 class Program:
-    """A version of the program: ``rules`` are the newest rules of matching that it knows."""
+    """A version of the program: the newest rules of matching and the newest version of the link that it knows."""
 
     version: str
     rules: int
+    link: int
 
     def enter(self) -> None:
-        """Have what the node runs next know these rules."""
+        """Have what the node runs next be of this version."""
         Exchange.__init__.__defaults__ = snapshot.load.__defaults__ = (self.rules,)
         _REPORTS["LATEST_RULES"] = self.rules
+        for module in _LINK:
+            module["PROTOCOL_VERSION"] = self.link
 
 
-NEW: Final = Program("2.0", LATEST_RULES)
-OLD: Final = Program("1.0", LATEST_RULES - 1)
+NEW: Final = Program("2.0", LATEST_RULES, PROTOCOL_VERSION)
+OLD: Final = Program("1.0", LATEST_RULES - 1, PROTOCOL_VERSION - 1)
 
 
 class Violations(list[str]):
@@ -79,8 +86,10 @@ class RecordingPublisher:
     def start(self) -> None:
         """Publish from now on."""
 
-    def announce(self, market_id: int, *_positions: int) -> None:
+    def announce(self, market_id: int, sequence: int, time_us: int, unchanged_since: int | None = None) -> None:
         """Say where a market stands."""
+        if sequence > self._database.last_sequence:
+            self._violations.append(f"{self._node.name} announced row {sequence}, which is not committed")
 
     def offer(self, update: MarketUpdate) -> None:
         """Take what a commit changed."""
@@ -242,8 +251,9 @@ class Replica:
 class Worker:
     """An API worker."""
 
-    def __init__(self, cluster: Cluster, number: int) -> None:
+    def __init__(self, cluster: Cluster, number: int, program: Program) -> None:
         self.cluster = cluster
+        self.program = program
         self.host = f"worker-{number}"
         self.starts = 0
         self.node: Node
@@ -255,6 +265,8 @@ class Worker:
         cluster = self.cluster
         self.starts += 1
         self.node = cluster.loop.add_node(f"{self.host}.{self.starts}", self.host)
+        if cluster.has_old_programs:
+            self.node.enter = self.program.enter
         session = Session(cluster.database, self.node, timeout_s=READ_TIMEOUT_S, heals=True)
         self.client = EngineClient(cluster.key, _locator(session))
         cluster.loop.on_node(self.node, self._run(self.client))
@@ -298,11 +310,15 @@ class Cluster:
         self.has_old_programs = OLD in programs.values()
         self.newest_program = max(programs.values(), key=lambda program: program.rules)
         self.replicas = [Replica(self, n + 1, colour, programs[colour]) for n, colour in enumerate(colours)]
-        self.workers = [Worker(self, number + 1) for number in range(worker_count)]
+        self.workers = [Worker(self, n + 1, self._some_program()) for n in range(worker_count)]
 
     def add_worker(self) -> Worker:
         """One more, which no command goes through."""
-        return Worker(self, len(self.workers) + 1)
+        return Worker(self, len(self.workers) + 1, self._some_program())
+
+    def _some_program(self) -> Program:
+        """One of those that the replicas run: each replica has workers too."""
+        return self.random.choice(self.replicas).program
 
     def note_halt(self, replica: Replica, error: Exception) -> None:
         """An engine says that it must not go on: right only where the rules are newer than its program."""

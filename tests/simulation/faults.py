@@ -71,6 +71,8 @@ class Faults:
         """Set what is wrong all the time."""
         draw, database, weather = self.random, self.cluster.database, self.cluster.network.weather
         troubles = Troubles(latency_max_s=draw.choice((0.0005, 0.002, 0.02)))
+        if not {"statements fail", "statements hang", "crash at commit"}.isdisjoint(self.kinds):
+            troubles.commit_max_s = draw.choice((0.004, 0.3))
         if "statements fail" in self.kinds:
             troubles.refuse_probability = draw.choice((0.0, 0.002, 0.02))
             troubles.lose_statement_probability = draw.choice((0.0, 0.002, 0.01))

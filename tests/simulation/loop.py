@@ -23,7 +23,7 @@ T = TypeVar("T")
 STEP_S: Final = 10e-6
 """What each callback takes."""
 
-STEPS_MAX: Final = 3_000_000
+STEPS_MAX: Final = 100_000
 """A run of more callbacks is one that will not end."""
 
 EPOCH_US: Final = 1_700_000_000_000_000

@@ -12,6 +12,7 @@ from tests.simulation.cluster import Cluster, Program
 from tests.simulation.simulation import Sabotage
 
 from rtx.core.exchange import Exchange
+from rtx.engine import leader
 from rtx.engine.answers import RememberedAnswers
 from rtx.engine.batch import OpenBatch
 from rtx.engine.sequencer import Sequencer
@@ -141,12 +142,14 @@ def unknown_commit_taken_for_failed(_cluster: Cluster) -> Iterator[None]:
 
 @contextlib.contextmanager
 def takeover_without_reading_to_the_end(_cluster: Cluster) -> Iterator[None]:
-    """A standby leads with the rows that it happens to have."""
+    """A standby goes on at the journal's end with the state that it happens to have."""
 
-    async def stay(_self: Standby) -> None:
-        return
+    async def skip(self: Standby) -> None:
+        last = await self._reads.last_entry()
+        if last is not None:
+            self._sequence, self._hash = last.sequence, last.hash
 
-    with mock.patch.object(Standby, "catch_up", stay):
+    with mock.patch.object(Standby, "catch_up", skip):
         yield
 
 
@@ -226,6 +229,17 @@ def publishing_before_commit(_cluster: Cluster) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def time_away_counted_for_switches(_cluster: Cluster) -> Iterator[None]:
+    """A leader takes dead-man's switches over as if the exchange had been there all the time."""
+
+    def until_now_us(time_us: int, *, idle_s: float, away_s: float) -> int:
+        return time_us + int(idle_s * 1_000_000)
+
+    with mock.patch.object(leader, "served_until_us", until_now_us):
+        yield
+
+
 PLANTED: Final[tuple[Sabotage, ...]] = (
     no_fencing,
     fencing_without_a_lock,
@@ -239,4 +253,5 @@ PLANTED: Final[tuple[Sabotage, ...]] = (
     refusals_not_kept_under_a_key,
     rules_changed_by_deploying,
     publishing_before_commit,
+    time_away_counted_for_switches,
 )

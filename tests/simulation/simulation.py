@@ -177,15 +177,12 @@ class _Simulation:
         """Show that the exchange is alive, and wait until everybody has everything."""
         cluster, loop = self.cluster, self.loop
         until_s = loop.now_s + HEALED_WITHIN_S
-        probes = [asyncio.create_task(self.workload.probe(worker)) for worker in cluster.workers]
-        problems = []
-        for number, probe in enumerate(probes):
-            operation = await probe
-            if operation.attempts[-1].outcome is not Outcome.APPLIED:
-                problems.append(
-                    f"no leader answers through worker {number + 1} after all was healed: "
-                    f"{operation.attempts[-1].outcome.value}"
-                )
+        probes = [self.workload.probe(worker, HEALED_WITHIN_S) for worker in cluster.workers]
+        problems = [
+            f"no leader answers through worker {number + 1} after all was healed: {outcome.value}"
+            for number, outcome in enumerate(await asyncio.gather(*probes))
+            if outcome is not Outcome.APPLIED
+        ]
         while loop.now_s < until_s and not self._is_quiet():  # noqa: ASYNC110 - an event would be one more callback
             await asyncio.sleep(SETTLE_POLL_S)
         return problems
@@ -254,6 +251,11 @@ def _observed_standbys(loop: SimulatedLoop) -> Iterator[None]:
         def __init__(self, *arguments: Any) -> None:
             super().__init__(*arguments)
             loop.current.memory = self
+
+        def dismantle(self) -> None:
+            super().dismantle()
+            if loop.current.memory is self:
+                loop.current.memory = None
 
     with mock.patch.object(service, "Standby", ObservedStandby), mock.patch.object(leader, "Standby", ObservedStandby):
         yield

@@ -21,8 +21,8 @@ from rtx.engine.recovery import ReplayDivergedError, replay_entry
 from rtx.store.entries import GENESIS_HASH, JournalEntry, verify_chain
 from rtx.store.errors import JournalCorruptError
 
-ARMING_S_MAX: Final = COUNTED_S_MAX + 2 * TICK_S
-"""So much of a switch's time may be over when its arming is committed."""
+ARMING_S_MAX: Final = 2 * (COUNTED_S_MAX + TICK_S)
+"""So much of a switch's time may be over when its arming is committed: by its own commit and the one before it."""
 
 
 def violations(cluster: Cluster, workload: Workload) -> Iterator[str]:

@@ -16,6 +16,7 @@ from tests.simulation.cluster import Cluster, Worker
 from rtx.core.commands import (
     ActivateRules,
     AnyCommand,
+    CancelAllAfter,
     CancelAllOrders,
     CancelOrder,
     CreateAsset,
@@ -52,6 +53,10 @@ from rtx.link.client import (
 
 BASE, QUOTE, MARKET_ID = 1, 2, 1
 ATTEMPTS_MAX: Final = 12
+PROBE_PAUSE_S: Final = 0.2
+WANTED: Final = {"order": 60, "cancel": 14, "cancel all": 3, "deposit": 8, "withdraw": 15, "switch": 3}
+"""What the clients want, and how often."""
+
 GIVING_UP_S: Final = 15.0
 """After this a client takes a worker for gone that said nothing; more than any command's own time."""
 
@@ -189,11 +194,15 @@ class Workload:
         """Change the rules of matching, where the leader knows the newer ones."""
         await self.do(self.operation(ActivateRules(LATEST_RULES), is_keyed=False), self.random)
 
-    async def probe(self, worker: Worker) -> Operation:
-        """One more command, which must go through now."""
-        operation = self.operation(Deposit(FIRST_USER_ACCOUNT_ID, QUOTE, 1, "probe"), is_keyed=False)
-        await self._attempt(operation, worker, 20.0)
-        return operation
+    async def probe(self, worker: Worker, within_s: float) -> Outcome:
+        """One more command, which must go through now, if only when it is asked for again because of the load."""
+        until_s = self.cluster.loop.now_s + within_s
+        outcome = Outcome.OVERLOADED
+        while outcome is Outcome.OVERLOADED and self.cluster.loop.now_s < until_s:
+            await asyncio.sleep(PROBE_PAUSE_S)
+            operation = self.operation(Deposit(FIRST_USER_ACCOUNT_ID, QUOTE, 1, "probe"), is_keyed=False)
+            outcome = await self._attempt(operation, worker, within_s)
+        return outcome
 
     def _ask(self, draw: random.Random) -> None:
         """Ask where the journal stands, or for the hash of the state, and go on."""
@@ -267,13 +276,15 @@ class Workload:
     # -- what they want ------------------------------------------------------------------------------------------
 
     def _draw_command(self, draw: random.Random, account_id: int) -> AnyCommand:
-        kind = draw.choices(("order", "cancel", "cancel all", "deposit", "withdraw"), (60, 14, 3, 8, 15))[0]
+        (kind,) = draw.choices(tuple(WANTED), tuple(WANTED.values()))
         if kind == "order":
             return self._draw_order(draw, account_id)
         if kind == "cancel":
             return CancelOrder(account_id, MARKET_ID, 0, str(draw.randrange(8)))
         if kind == "cancel all":
             return CancelAllOrders(account_id, MARKET_ID)
+        if kind == "switch":
+            return CancelAllAfter(account_id, draw.choice((0, 300_000, 2_000_000)))
         asset_id = draw.choice((BASE, QUOTE))
         if kind == "deposit":
             return Deposit(account_id, asset_id, draw.randint(1, 3_000), "more")
