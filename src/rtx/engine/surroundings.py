@@ -13,7 +13,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from rtx.engine.publisher import MarketDataPublisher, redis_connector
 from rtx.engine.snapshot_process import SnapshotProcess
@@ -26,6 +26,10 @@ from rtx.store.journal import JournalStore
 from rtx.store.lease import LeaseStore
 from rtx.store.protocols import HandoverBackend, JournalBackend, LeaseBackend, ReplicaBackend, Watch
 from rtx.store.replicas import ReplicaStore
+from rtx.store.warm_up import warm_up
+
+READ_CONNECTIONS: Final = 2
+READ_CONNECTIONS_MAX: Final = 3
 
 
 @dataclass(frozen=True)
@@ -112,13 +116,22 @@ def _postgresql(database_url: str) -> OpenStores:
     @contextlib.asynccontextmanager
     async def open_stores() -> AsyncIterator[Stores]:
         async with contextlib.AsyncExitStack() as stack:
-            pool = await create_pool(database_url, application_name="rtx-engine-reads", minimum_size=2, maximum_size=3)
+            pool = await create_pool(
+                database_url,
+                application_name="rtx-engine-reads",
+                minimum_size=READ_CONNECTIONS,
+                maximum_size=READ_CONNECTIONS_MAX,
+                # What a standby warmed up stays so until it leads.
+                max_inactive_connection_lifetime=0,
+                max_cached_statement_lifetime=0,
+            )
             stack.callback(pool.terminate)
             committing = await connect_engine(database_url)
             stack.callback(committing.terminate)
             watch = EngineWatch(lambda: connect_engine(database_url, application_name="rtx-engine-watch"))
             stack.callback(watch.stop)
             await watch.start()
+            await warm_up(committing, pool, READ_CONNECTIONS)
             yield Stores(
                 JournalStore(committing),
                 JournalStore(pool),
