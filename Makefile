@@ -71,7 +71,7 @@ cluster-up: install-dev ## start a real Kubernetes node for the tests (root; the
 cluster-down: install-dev ## stop it and remove all that it had
 	@$(BIN)/python -m tools.cluster down
 
-cluster-status: install-dev ## say what of it runs; ends with 0 when all does, with 1 otherwise
+cluster-status: install-dev ## say what of it runs; fails unless all does
 	@$(BIN)/python -m tools.cluster status
 
 docker-up: install-dev ## start a Docker engine for the tests, apart from this machine's (root)
@@ -80,7 +80,7 @@ docker-up: install-dev ## start a Docker engine for the tests, apart from this m
 docker-down: install-dev ## stop it and remove all that it had
 	@$(BIN)/python -m tools.cluster down docker
 
-docker-status: install-dev ## say what of it runs; ends with 0 when all does, with 1 otherwise
+docker-status: install-dev ## say what of it runs; fails unless all does
 	@$(BIN)/python -m tools.cluster status docker
 
 lint: install-dev ## check style, types and the rules of who imports whom
