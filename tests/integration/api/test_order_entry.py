@@ -15,6 +15,8 @@ import uvicorn
 from tests.integration.api.venue import Trader, Venue, now_ms
 
 from rtx.api.order_entry_protocol import OrderEntryProtocol
+from rtx.link.client import EngineTimeoutError
+from rtx.link.messages import Response
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -160,6 +162,31 @@ async def test_refusals_are_the_same_both_ways(served: Served, changes: dict[str
     assert (status, short) == (long.status, long.json)
     assert status == 400
     assert headers["x-request-id"]
+
+
+async def test_an_order_that_got_no_answer_is_told_the_same_both_ways(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Binance Spot API, rest-api.md, "General API Information" and errors.md, -1007."""
+    symbol = await served.venue.market()
+    trader = await trader_with_a_cached_key(served)
+
+    def begin(*_arguments: object, **_more: object) -> asyncio.Future[Response]:
+        response: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+        response.set_exception(EngineTimeoutError())
+        return response
+
+    monkeypatch.setattr(served.venue.backend.link, "begin", begin)
+    form = order_form(trader, symbol)
+    connection = await served.connect()
+    status, _, short = await connection.ask(http(trader, "POST", "/api/v3/order", form))
+    long = await trader.send("POST", "/api/v3/order", form.decode(), in_body=True)
+    assert (status, short) == (long.status, long.json)
+    assert status == 504
+    assert short == {
+        "code": -1007,
+        "msg": "Timeout waiting for response from backend server. Send status unknown; execution status unknown.",
+    }
 
 
 @pytest.mark.parametrize("api_key", ["", "k" * 64])

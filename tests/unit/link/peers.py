@@ -44,6 +44,8 @@ class Engine:
         self.server = LinkServer(key, self._handle, **limits)
         self.port = 0
         self.leads = True
+        self.was_asked = asyncio.Event()
+        """Whether it leads."""
         self._requests: asyncio.Queue[tuple[Connection, Request]] = asyncio.Queue()
 
     async def start(self) -> None:
@@ -53,7 +55,9 @@ class Engine:
         for request in requests:
             if request.number != POSITION_NUMBER:
                 self._requests.put_nowait((connection, request))
-            elif self.leads:
+                continue
+            self.was_asked.set()
+            if self.leads:
                 connection.send([Response(POSITION_NUMBER, ANSWERED, 7, 9, NOTHING)])
             else:
                 connection.send([Response(POSITION_NUMBER, UNAVAILABLE, 0, 0, NOTHING)])

@@ -34,6 +34,7 @@ def test_the_three_required_settings_are_enough() -> None:
     settings = Settings.from_environment(REQUIRED)
     assert (settings.port, settings.metrics_port, settings.colour) == (8080, 9090, "blue")
     assert settings.api_workers >= 1
+    assert settings.database_replica_url is None
 
 
 def test_everything_wrong_is_named_at_once_with_what_would_be_right() -> None:
@@ -53,6 +54,7 @@ def test_everything_wrong_is_named_at_once_with_what_would_be_right() -> None:
         ("DATABASE_URL", "mysql://db/rtx"),
         ("DATABASE_URL", "postgresql://"),
         ("DATABASE_URL", "postgresql://db:notaport/rtx"),
+        ("DATABASE_REPLICA_URL", "db-replica:5432"),
         ("REDIS_URL", "cache.internal:6379"),
         ("JWT_SECRET_PREVIOUS", "short"),
         ("SENTRY_DSN", "https://sentry.internal/1"),
@@ -101,9 +103,13 @@ def test_a_misspelt_name_is_recognised() -> None:
 
 
 def test_no_secret_is_shown() -> None:
-    settings = Settings.from_environment({**REQUIRED, "JWT_SECRET_PREVIOUS": "f" * 32})
+    replica_url = "postgresql://rtx:hunter5@db-replica:5432/rtx"
+    settings = Settings.from_environment(
+        {**REQUIRED, "JWT_SECRET_PREVIOUS": "f" * 32, "DATABASE_REPLICA_URL": replica_url}
+    )
+    assert settings.database_replica_url == replica_url
     shown = repr(settings)
-    for secret in ("hunter2", "hunter3", REQUIRED["JWT_SECRET"], "f" * 32):
+    for secret in ("hunter2", "hunter3", "hunter5", REQUIRED["JWT_SECRET"], "f" * 32):
         assert secret not in shown
     with pytest.raises(SettingsError) as raised:
         Settings.from_environment({"DATABASE_URL": "postgres//rtx:hunter2@db", "JWT_SECRET": "hunter4"})
