@@ -32,6 +32,7 @@ TESTED_BY: Final[Mapping[str, str]] = {
     "make lint": _LONG,
     "make bench": _LONG,
     'make bench ARGS="orders --ready-file FILE"': _LONG,
+    'make bench ARGS="replicas"': _LONG,
     "make compile": _LONG,
     "make simulate": _LONG,
     'make simulate ARGS="--seeds 10000 --first 1"': _LONG,

@@ -7,10 +7,11 @@ import random
 
 from tests.fakes.leadership import take_lease
 from tests.integration.store.trading import START_US, Trading
-from tests.property.generator import CommandGenerator, opening_commands
+from tests.property.generator import ACCOUNTS, CommandGenerator, opening_commands
 from tests.reference.exchange import ReferenceExchange
 
 from rtx.core import snapshot
+from rtx.core.commands import SetAccountFeeTier, SetFeeTier
 from rtx.core.rejections import RejectedError
 from rtx.engine.recovery import rejected_events
 from rtx.store.connection import connect_engine
@@ -34,7 +35,8 @@ async def trade(database_url: str, command_count: int, *, seed: str = "traded", 
         chance = random.Random(seed)
         reference = ReferenceExchange()
         generator = CommandGenerator(seed, reference)
-        opening = opening_commands()
+        # What chance may leave out.
+        opening = [*opening_commands(), SetFeeTier(1, 100, 200), SetAccountFeeTier(ACCOUNTS[0], 1)]
         kept = {command_count * number // snapshots for number in range(1, snapshots)}
         trading.time_us = START_US
         for number in range(command_count):
