@@ -9,9 +9,9 @@ from collections import Counter
 from typing import Final
 
 import pytest
-from tests.simulation.__main__ import main
 from tests.simulation.faults import KINDS
 from tests.simulation.planted import no_fencing
+from tests.simulation.runner import main
 from tests.simulation.simulation import Result, run
 
 SEEDS: Final = 1_000
@@ -60,6 +60,16 @@ def test_a_seed_is_the_same_in_another_process() -> None:
         told.append(finished.stdout)
     assert told[0] == told[1]
     assert b"committed" in told[0]
+
+
+def test_many_seeds_run_in_processes_of_their_own() -> None:
+    finished = subprocess.run(
+        [sys.executable, "-m", "tests.simulation", "--seeds", "30", "--first", "1"],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    assert "30 of 30 seeds, 0 failed" in finished.stdout
 
 
 def test_a_failing_seed_is_printed_with_what_replays_it(capsys: pytest.CaptureFixture[str]) -> None:
