@@ -122,7 +122,8 @@ async def _measure_events(replicas: Replicas, extent: Extent) -> None:
         for _ in range(extent.handovers):
             await _observe(undisturbed, load, _nothing)
         for _ in range(extent.handovers):
-            await _observe(handovers, load, lambda: _hand_over(replicas, handovers))
+            await _observe(handovers, load, lambda: _hand_over(replicas))
+            handovers.pauses_ms.append((await replicas.last_handover()).pause_ms or 0.0)
         for _ in range(extent.kills):
             await _observe(kills, load, lambda: _kill_engine(replicas))
             await asyncio.sleep(KILL_INTERVAL_S)
@@ -158,12 +159,10 @@ async def _nothing() -> None:
     """What everything else is compared with."""
 
 
-async def _hand_over(replicas: Replicas, events: Events) -> None:
+async def _hand_over(replicas: Replicas) -> None:
     leader = (await replicas.lease()).holder
-    following = [report for report in await replicas.reports() if report.state == FOLLOWING and report.holder != leader]
-    handover = await replicas.hand_over(min(following, key=lambda report: report.epoch).holder)
-    assert handover.pause_ms is not None
-    events.pauses_ms.append(handover.pause_ms)
+    following = [report.holder for report in await replicas.reports() if report.holder != leader]
+    await replicas.hand_over(min(following))
 
 
 async def _kill_engine(replicas: Replicas) -> None:

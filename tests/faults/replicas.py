@@ -91,19 +91,26 @@ class Replicas:
                     return lease
                 await asyncio.sleep(POLL_INTERVAL_S)
 
-    async def hand_over(self, target: str) -> Handover:
-        """Order a handover to a colour or holder, and give it once it was taken."""
-        handover_id = await self._handovers.request(target, HANDOVER_TIMEOUT_S)
+    async def last_handover(self) -> Handover:
+        """The newest handover that was carried through; its pause is complete when the new leader has answered."""
+        handover = await self._handovers.last_taken()
+        assert handover is not None
+        return handover
+
+    async def hand_over(self, target: str) -> None:
+        """Order a handover to a colour, holder or replica, and wait until it was taken."""
+        holders = [report.holder for report in await self.reports() if self._member(report.holder).name == target]
+        handover_id = await self._handovers.request(next(iter(holders), target), HANDOVER_TIMEOUT_S)
         async with asyncio.timeout(HANDOVER_TIMEOUT_S):
             while True:
                 handover = await self._handovers.read(handover_id)
                 assert handover is not None
                 assert handover.state != "refused", handover.reason
                 if handover.state == "taken":
-                    return handover
+                    return
                 await asyncio.sleep(POLL_INTERVAL_S)
 
-    async def command_handover(self, target: str) -> Handover:
+    async def command_handover(self, target: str) -> None:
         """Have `rtx handover` hand over to a colour or to the engine whose name begins so."""
         program = Path(sys.executable).with_name("rtx")
         process = await asyncio.create_subprocess_exec(
@@ -115,9 +122,6 @@ class Replicas:
         )
         said, _ = await process.communicate()
         assert process.returncode == 0, said.decode()
-        handover = await self._handovers.last_taken()
-        assert handover is not None
-        return handover
 
     async def hand_over_to(self, member: ServeProcess) -> None:
         """Have the engine of this replica lead, once it is a standby."""
