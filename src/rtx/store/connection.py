@@ -16,20 +16,24 @@ Database: TypeAlias = "asyncpg.Pool[asyncpg.Record] | Connection"
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 """Several connections, of which each call takes one."""
 
+_CONFUSED: Final = asyncpg.InternalClientError
+"""What asyncpg raises, too, when the server ends a session at the moment at which a statement begins."""
+
 CONNECTION_ERRORS: Final = (
     OSError,
     TimeoutError,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    _CONFUSED,
     asyncpg.InsufficientResourcesError,
     asyncpg.OperatorInterventionError,
 )
 """What a call raises when the database is out of reach, starting, stopping or full, or was lost on the way."""
 
-LOST_CONNECTION_ERRORS: Final = (ConnectionError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError)
+LOST_CONNECTION_ERRORS: Final = (ConnectionError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError, _CONFUSED)
 """Those of them that say that the connection is gone: over another one the call may go through at once."""
 
-DATABASE_ERRORS: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+DATABASE_ERRORS: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, _CONFUSED)
 """What a call raises whatever is wrong with the database."""
 
 CONNECT_TIMEOUT_S: Final = 10.0

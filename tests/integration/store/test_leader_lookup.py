@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 from tests.fakes.leadership import take_lease
 
-from rtx.store.connection import connect_engine
+from rtx.store.connection import DATABASE_ERRORS, connect_engine
 from rtx.store.leader_lookup import LeaderLookup
 from rtx.store.lease import LeaseStore, Release
 from rtx.store.replicas import FOLLOWING, ReplicaReport, ReplicaStore
@@ -59,7 +59,7 @@ async def test_a_lost_connection_is_replaced(lookup: LeaderLookup, connection: C
         while True:
             try:
                 found = await lookup.read()
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            except DATABASE_ERRORS:
                 continue
             break
     assert found is not None
