@@ -66,7 +66,9 @@ class FakeLease:
             ttl_s,
             int(now_s * 1_000_000),
         )
-        self._expires_s, self._renewed_s, self._is_released = now_s + ttl_s, now_s, False
+        self._expires_s, self._is_released = now_s + ttl_s, False
+        if epoch == 1:
+            self._renewed_s = now_s
         for order in self.orders:
             is_meant = order.state == "requested" and order.expires_s > now_s and _means(order, candidate)
             if order.state == "released" or is_meant:

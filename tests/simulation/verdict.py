@@ -200,11 +200,12 @@ def _away_s(cluster: Cluster, from_s: float, until_s: float) -> float:
     """How long nobody led in this time, where the database's clock tells; who committed was there."""
     if cluster.database.clock_jumped:
         return 0.0
-    away_s = 0.0
+    away_s, there_s = 0.0, from_s
     for term in cluster.database.terms:
         if from_s < term.at_s <= until_s:
             before_s = [commit.at_s for commit in cluster.database.commits if commit.epoch < term.epoch]
-            away_s += min(term.away_s, term.at_s - max(from_s, *before_s))
+            away_s += term.at_s - max(there_s, term.at_s - term.away_s, *before_s)
+            there_s = term.at_s
     return away_s
 
 

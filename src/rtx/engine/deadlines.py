@@ -5,7 +5,7 @@ a paused process, a blocked event loop or a commit that hangs takes of a tick is
 
 Deadlines stand in the journal in the exchange's own time, which follows the wall clock. Where the wall clock has gone
 further than the time that counted, because of a standstill or because it was set, all deadlines are extended by a
-command, and the exchange's time goes on from there only when that is committed. At whatever row a leader ends, its
+command, and the exchange's time goes on from there only behind that in the journal. At whatever row a leader ends, its
 successor finds at least the time in the deadlines that was left. A deadline may be noticed somewhat late, never early.
 
 A renewal that arrived before its deadline is never overtaken: it is before the expiry in the sequencer's queue, and an
@@ -21,7 +21,7 @@ from typing import Final, Protocol
 
 from rtx.cancellation import end_tasks
 from rtx.core.commands import AnyCommand, ExpireCancelAllAfter, ExtendDeadlines
-from rtx.core.events import CancelAllAfterSet
+from rtx.core.events import CancelAllAfterSet, DeadlinesExtended
 from rtx.core.exchange import Exchange
 from rtx.engine.own_commands import OwnCommandFailedError
 from rtx.observability import metrics
@@ -96,8 +96,15 @@ class DeadlineWatch:
             return wall_us
         return min(wall_us, self._served_us() + DRIFT_US_MAX)
 
-    def note(self, event: CancelAllAfterSet) -> None:
-        """A switch was armed, renewed, disarmed or went off just now, at the exchange's time."""
+    def note(self, event: CancelAllAfterSet | DeadlinesExtended) -> None:
+        """A switch was armed, renewed, disarmed or went off just now, at the exchange's time, or all were extended.
+
+        What is matched after an extension is committed after it, so the exchange's time goes on at once: a switch that
+        is armed before the extension is committed has its whole time, too.
+        """
+        if isinstance(event, DeadlinesExtended):
+            self._served_from_us += event.away_us
+            return
         key = (event.account_id, event.session)
         if not event.deadline_us:
             self._due_s.pop(key, None)
@@ -162,7 +169,6 @@ class DeadlineWatch:
     async def _submit_extension(self, own_commands: Submitter, away_us: int) -> None:
         try:
             await own_commands.submit(ExtendDeadlines(away_us))
-            self._served_from_us += away_us
             _log.info("deadlines extended", away_ms=away_us // 1_000)
         except OwnCommandFailedError as error:
             _log.warning("deadlines were not extended", reason=str(error))

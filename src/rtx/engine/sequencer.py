@@ -17,7 +17,7 @@ import structlog
 
 from rtx.core import snapshot
 from rtx.core.commands import decode_command
-from rtx.core.events import AnyEvent, CancelAllAfterSet, OrderState, Rejected, Trade, encode_events
+from rtx.core.events import AnyEvent, CancelAllAfterSet, DeadlinesExtended, OrderState, Rejected, Trade, encode_events
 from rtx.core.exchange import Exchange
 from rtx.core.ledger import postings, trade_postings
 from rtx.core.rejections import Reason, RejectedError
@@ -119,7 +119,7 @@ class Sequencer:
         queue_commands_max: int,
         batch_commands_max: int,
         answers: RememberedAnswers | None = None,
-        on_switch: Callable[[CancelAllAfterSet], None] | None = None,
+        on_switch: Callable[[CancelAllAfterSet | DeadlinesExtended], None] | None = None,
     ) -> None:
         self._exchange: Exchange = recovered.exchange
         self._sequence = recovered.sequence
@@ -419,7 +419,7 @@ class Sequencer:
             elif type(event) is OrderState:
                 continue
             else:
-                if type(event) is CancelAllAfterSet and self._on_switch is not None:
+                if isinstance(event, CancelAllAfterSet | DeadlinesExtended) and self._on_switch is not None:
                     self._on_switch(event)
                 lines = postings(event, markets)
             for account_id, asset_id, amount in lines:

@@ -74,6 +74,8 @@ class LeaseStore:
         active colour has just changed and its first leader did not live to renew, those of the colour before may too.
 
         Waits for a commit under the old epoch that is on its way: once this returned, no such commit is written.
+        Only renewing shows that a leader is there (``renewed_at``): one that dies before is taken for one that never
+        was, because it may not have written down how long nobody led before it.
         """
         row = await self._database.fetchrow(
             f"""
@@ -81,7 +83,8 @@ class LeaseStore:
                 UPDATE engine_lease SET epoch = epoch + 1, holder = $1, address = $2, colour = $3, version = $4,
                     expires_at = clock_timestamp() + $5, acquired_at = clock_timestamp(), released = false,
                     fallback_colour = CASE colour WHEN $3 THEN fallback_colour ELSE colour END,
-                    successor = '', previous_renewed_at = renewed_at, renewed_at = clock_timestamp()
+                    successor = '', previous_renewed_at = renewed_at,
+                    renewed_at = CASE WHEN isfinite(renewed_at) THEN renewed_at ELSE clock_timestamp() END
                 WHERE expires_at <= clock_timestamp() AND {MAY_TAKE}
                 RETURNING epoch, acquired_at, previous_renewed_at
             ), recorded AS (

@@ -481,6 +481,18 @@ async def test_who_leads_after_a_pause_is_told_how_long_nobody_did(backend: Back
     assert 0 < acquired.away_us <= TTL_S * 1_000_000
 
 
+async def test_a_leader_that_never_renewed_was_not_there(backend: Backend) -> None:
+    assert await take_lease(backend.lease, "one", ttl_s=TTL_S) == 1
+    assert await backend.lease.renew(1, TTL_S)
+    away_us = []
+    for holder in ("two", "three"):
+        await backend.let_expire()
+        acquired = await backend.lease.acquire(Candidate(holder, "", "blue", "1"), TTL_S)
+        assert acquired is not None
+        away_us.append(acquired.away_us)
+    assert 0 < away_us[0] < away_us[1]
+
+
 async def test_engines_report_themselves(backend: Backend) -> None:
     report = ReplicaReport("one", "10.0.0.1:1", "blue", "1.0", 2, FOLLOWING, 7, 100, 90, 3, 1.5, rules=1)
     await backend.replicas.report(report)

@@ -345,6 +345,31 @@ def test_the_exchange_goes_on_by_the_wall_clock_when_the_deadlines_are_extended(
     engine.run(story)
 
 
+def test_one_that_is_armed_while_deadlines_are_extended_has_its_whole_time_with_the_next_leader(
+    engine: Engine,
+) -> None:
+    async def story() -> None:
+        await engine.arm(10)
+        engine.journal.holds_commits = True
+        engine.node.wall_offset_us += 3600 * SECOND_US
+        extension = await engine.journal.next_commit()
+        armed = engine.send(CancelAllAfter(BOB, 10 * SECOND_US))
+        await asyncio.sleep(0.001)
+        extension.go_on()
+        engine.journal.holds_commits = False
+        assert (await engine.worker.answer(armed)).status == APPLIED
+        armed_s = engine.loop.now_s
+        await engine.ask(bid(account_id=BOB))
+        await engine.end_term()
+        assert len(engine.extensions_us()) == 1
+        await engine.lead(idle_s=0.0, away_s=0.0)
+        while BOB in {account_id for account_id, _ in engine.exchange.deadlines}:  # noqa: ASYNC110 - no event
+            await asyncio.sleep(0.001)
+        assert engine.loop.now_s - armed_s >= 10
+
+    engine.run(story)
+
+
 def test_deadlines_differ_though_the_wall_clock_was_set_back(engine: Engine) -> None:
     async def story() -> None:
         await engine.arm(10)
