@@ -21,7 +21,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import asyncpg
 import msgspec
+import psutil
 from tests.faults.backend import ServeProcess, Servers
 from tests.faults.exchange import ReachablePostgresql, empty_exchange
 from tests.faults.load import Load, Persistence, trading
@@ -82,6 +84,9 @@ async def _measure(extent: Extent, tree: Path | None) -> None:
     settings = {} if tree is None else {"PYTHONPATH": str(tree)}
     async with _replicas(settings) as replicas:
         await _measure_events(replicas, extent)
+    # On an exchange of its own: how fast orders go depends on how much there is already.
+    async with _replicas(settings) as replicas:
+        await open_venue(replicas.addresses, replicas.operator)
         await _measure_standbys(replicas, extent)
         await _measure_replay(replicas, settings)
 
@@ -218,15 +223,27 @@ async def _measure_standbys(replicas: Replicas, extent: Extent) -> None:
     await asyncio.to_thread(session.warm_up, extent.connections)
     rates: dict[int, list[float]] = {count: [] for count in range(len(standbys) + 1)}
     lag = Lag()
+    leader_us: list[float] = []
+    standby_us: list[float] = []
     for turn in range(extent.turns):
         # Up and down in turn, so that a machine that becomes slower or faster meanwhile favours nobody.
         for count in sorted(rates, reverse=turn % 2 == 0):
             await _have_standbys(replicas, standbys, count)
+            running = [leader, *standbys[:count]]
+            before = [await _processor_seconds(replica) for replica in running]
             sampling = asyncio.create_task(_sample_lag(replicas, lag))
             result = await asyncio.to_thread(session.measure, extent.connections, extent.seconds)
             sampling.cancel()
             rates[count].append(result.accepted_per_second)
+            for replica, seconds in zip(running, before, strict=True):
+                cost_us = (await _processor_seconds(replica) - seconds) / result.accepted * 1e6
+                (leader_us if replica is leader else standby_us).append(cost_us)
     _print_standbys(rates, lag, extent)
+    print(
+        "Processor time an order, of the engine with its database sessions: "
+        f"{median(leader_us):.0f} us of the leader's, {median(standby_us):.0f} us of a standby's.\n",
+        flush=True,
+    )
 
 
 async def _have_standbys(replicas: Replicas, standbys: Sequence[ServeProcess], count: int) -> None:
@@ -239,6 +256,19 @@ async def _have_standbys(replicas: Replicas, standbys: Sequence[ServeProcess], c
             await standby.ready()
     while [report.state for report in await replicas.reports()].count(FOLLOWING) < count:  # noqa: ASYNC110
         await asyncio.sleep(SAMPLE_INTERVAL_S)
+
+
+async def _processor_seconds(replica: ServeProcess) -> float:
+    """Processor time that the engine of a replica and PostgreSQL's processes for its connections have taken."""
+    engine = psutil.Process(replica.process_id("engine"))
+    ports = [connection.laddr.port for connection in engine.net_connections("tcp")]
+    connection = await asyncpg.connect(replica.database_url)
+    try:
+        rows = await connection.fetch("SELECT pid FROM pg_stat_activity WHERE client_port = ANY($1::int[])", ports)
+    finally:
+        await connection.close()
+    times = [process.cpu_times() for process in (engine, *(psutil.Process(row[0]) for row in rows))]
+    return sum(time.user + time.system for time in times)
 
 
 async def _sample_lag(replicas: Replicas, lag: Lag) -> None:
@@ -272,7 +302,7 @@ def _print_standbys(rates: dict[int, list[float]], lag: Lag, extent: Extent) -> 
     print(
         f"Standby lag under this load, {len(lag.rows)} samples: {_quantile(lag.rows, 0.5):.0f} rows (p50), "
         f"{_quantile(lag.rows, 0.99):.0f} (p99); {_quantile(lag.times_ms, 0.5):.1f} ms (p50), "
-        f"{_quantile(lag.times_ms, 0.99):.1f} ms (p99).\n",
+        f"{_quantile(lag.times_ms, 0.99):.1f} ms (p99).",
         flush=True,
     )
 
