@@ -117,6 +117,7 @@ def test_make_alone_lists_every_target() -> None:
     [
         ("make bench", "-m benchmarks"),
         ('make bench ARGS="orders --ready-file FILE"', "-m benchmarks orders --ready-file FILE"),
+        ('make bench ARGS="replicas"', "-m benchmarks replicas"),
         ("make compile", "-m tools.compile_core"),
         ("make lint", "ruff check"),
         ("make simulate", "-m tests.simulation"),
