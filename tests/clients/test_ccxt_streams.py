@@ -124,7 +124,8 @@ async def test_the_book_after_fifty_thousand_events(exchange: Any, traffic: Traf
         await traffic.send(COMMANDS_A_ROUND)
         await has_reached(exchange, traffic.sequence)
         held, actual = exchange.orderbooks[SOL], await exchange.fetch_order_book(SOL, 5000)
-        assert held["nonce"] == actual["nonce"]
+        # The engine's own checkpoints move the journal on and touch no book.
+        assert traffic.sequence <= held["nonce"] <= actual["nonce"]
         assert held["bids"] == actual["bids"]
         assert held["asks"] == actual["asks"]
         assert 0 < len(actual["bids"]) < LEVELS
