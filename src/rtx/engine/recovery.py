@@ -73,13 +73,8 @@ def replay_entry(exchange: Exchange, entry: JournalEntry) -> list[AnyEvent]:
         raise ReplayDivergedError(
             entry.sequence, f"this program cannot read the command ({error}); run the version that wrote it"
         ) from error
-    if isinstance(command, ActivateRules) and entry.events == _RULES_NOT_KNOWN_THEN:
-        # Refused for what the program of that day did not know. It stays refused, whatever this one knows.
-        return decode_events(entry.events)
     try:
-        events = exchange.apply(command, entry.time_us)
-    except RejectedError as error:
-        events = rejected_events(error)
+        events = execute_entry(exchange, command, entry)
     except Exception as error:
         raise ReplayDivergedError(
             entry.sequence, f"this program fails on the command ({type(error).__name__}: {error})"
@@ -87,6 +82,17 @@ def replay_entry(exchange: Exchange, entry: JournalEntry) -> list[AnyEvent]:
     if encode_events(events) != entry.events:
         raise ReplayDivergedError(entry.sequence, _difference(command, exchange.latest_rules))
     return events
+
+
+def execute_entry(exchange: Exchange, command: AnyCommand, entry: JournalEntry) -> list[AnyEvent]:
+    """The events of the ``command`` of a journal row on ``exchange``, a refusal among them, compared with nothing."""
+    if isinstance(command, ActivateRules) and entry.events == _RULES_NOT_KNOWN_THEN:
+        # Refused for what the program of that day did not know. It stays refused, whatever this one knows.
+        return decode_events(entry.events)
+    try:
+        return exchange.apply(command, entry.time_us)
+    except RejectedError as error:
+        return rejected_events(error)
 
 
 def _difference(command: AnyCommand, latest_rules: int) -> str:

@@ -9,8 +9,7 @@ import msgspec
 from rtx.core.commands import decode_command
 from rtx.core.events import AnyEvent, decode_events, encode_events
 from rtx.core.exchange import Exchange
-from rtx.core.rejections import RejectedError
-from rtx.engine.recovery import rejected_events
+from rtx.engine.recovery import execute_entry
 from rtx.store.entries import GENESIS_HASH, JournalEntry, entry_hash
 from rtx.verification.report import Difference, DifferenceFoundError, Problem
 
@@ -79,9 +78,7 @@ def execute(exchange: Exchange, entry: JournalEntry) -> list[AnyEvent]:
             entry.sequence, "different", "a command that this version can read", f"one that it cannot ({error})"
         ) from error
     try:
-        events = exchange.apply(command, entry.time_us)
-    except RejectedError as error:
-        events = rejected_events(error)
+        events = execute_entry(exchange, command, entry)
     except Exception as error:
         raise row_difference(
             entry.sequence,
